@@ -1,0 +1,3 @@
+"""The lab by hand: `python -m tests.lab up`."""
+from tests.lab import engine
+e, s = engine.up(); print(e.socket, s)
