@@ -1,0 +1,305 @@
+"""The commands that are about the machines of an inventory."""
+
+from __future__ import annotations
+
+import json
+import select
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from calm.cli.errors import CommandError
+from calm.cli.exits import Exit, worst
+
+if TYPE_CHECKING:
+    from calm.fleet.targets import Target
+    from calm.fleet.work import Job, Outcome
+    from calm.settings import Settings
+    from calm.settings.load import SettingsError
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_inventory = click.argument("inventory", required=False)
+_limit = click.option(
+    "--limit", multiple=True, metavar="HOST_OR_GROUP", help="Only these hosts; may be repeated."
+)
+_only = click.option(
+    "--only", multiple=True, metavar="KIND_OR_ID", help="Only these resources, and what they need."
+)
+_data = click.option("--data", multiple=True, metavar="K=V", help="A setting over all others.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+_every = click.option("--all", "every", is_flag=True, help="List what is as it should be, too.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_force = click.option("--force", is_flag=True, help="Take over a lock that somebody else holds.")
+
+
+@click.command(epilog="Examples: calm validate · calm validate inventories/fleet.py")
+@_inventory
+@_limit
+@_data
+def validate(inventory: str | None, limit: tuple[str, ...], data: tuple[str, ...]) -> int:
+    """Check the settings of every host; touch none."""
+    from calm.settings.checks import warnings
+
+    found = _validated(_target(inventory, limit, data))
+    for host, settings in found.items():
+        for warning in warnings(settings):
+            click.echo(f"{host}: {warning}", err=True)
+    click.echo(f"The settings of {len(found)} host{'' if len(found) == 1 else 's'} are valid.")
+    return Exit.OK
+
+
+@click.command(
+    epilog="Examples: calm plan · calm plan --only service:redis · calm plan inventories/fleet.py --json"
+)
+@_inventory
+@_limit
+@_only
+@_data
+@_every
+@_json
+def plan(
+    inventory: str | None,
+    limit: tuple[str, ...],
+    only: tuple[str, ...],
+    data: tuple[str, ...],
+    every: bool,
+    as_json: bool,
+) -> int:
+    """Show what differs from the settings. Writes nothing on any host."""
+    from calm.fleet import work
+
+    job = work.Job(target=_target(inventory, limit, data), only=only)
+    _validated(job.target)
+    outcome = _working(lambda: work.plan(job, every=every))
+    _print(outcome, as_json)
+    return _code(outcome)
+
+
+@click.command(epilog="Examples: calm apply · calm apply --yes · calm apply --only document:app.yaml")
+@_inventory
+@_limit
+@_only
+@_data
+@_yes
+@_force
+@_every
+@_json
+def apply(
+    inventory: str | None,
+    limit: tuple[str, ...],
+    only: tuple[str, ...],
+    data: tuple[str, ...],
+    yes: bool,
+    force: bool,
+    every: bool,
+    as_json: bool,
+) -> int:
+    """Converge every host: show the plan, ask, change, look again."""
+    from calm.fleet import work
+
+    job = work.Job(target=_target(inventory, limit, data), only=only, force=force)
+    _validated(job.target)
+    return _converge(job, yes=yes, every=every, as_json=as_json)
+
+
+@click.command(epilog="Example: calm rollback --limit gpu-1")
+@_inventory
+@_limit
+@_yes
+@_json
+def rollback(inventory: str | None, limit: tuple[str, ...], yes: bool, as_json: bool) -> int:
+    """Apply the settings of the generation before. Secrets and volumes stay as they are."""
+    from calm.fleet import generations, work
+
+    job = work.Job(target=_target(inventory, limit, ()), settings_for=generations.before)
+    try:
+        return _converge(job, yes=yes, every=False, as_json=as_json)
+    except generations.NoGenerationError as error:
+        raise CommandError(str(error), code=Exit.FAILED) from error
+
+
+@click.command(epilog="Example: calm remove --yes")
+@_inventory
+@_limit
+@_yes
+@_json
+def remove(inventory: str | None, limit: tuple[str, ...], yes: bool, as_json: bool) -> int:
+    """Take calm away: services, schedules, agent and documents. Volumes, secrets and backups stay."""
+    from calm.fleet import work
+
+    job = work.Job(target=_target(inventory, limit, ()), desired="absent")
+    return _converge(job, yes=yes, every=False, as_json=as_json)
+
+
+@click.command(epilog="Example: calm status inventories/fleet.py")
+@_inventory
+@_limit
+@_json
+def status(inventory: str | None, limit: tuple[str, ...], as_json: bool) -> int:
+    """Show a row per host: converged or drifted, services, LM Studio, schedules."""
+    from calm.fleet import statuses
+
+    rows = _working(lambda: statuses.rows(_target(inventory, limit, ())))
+    click.echo(json.dumps(statuses.document(rows), indent=2) if as_json else statuses.table(rows))
+    return worst(_STATUS_CODES[row["status"]] for row in rows)
+
+
+@click.command(epilog="Example: calm unlock")
+@_inventory
+@_limit
+@_yes
+def unlock(inventory: str | None, limit: tuple[str, ...], yes: bool) -> int:
+    """Show who holds the lock of each host, and free it."""
+    from calm.fleet import locks
+
+    target = _target(inventory, limit, ())
+    held = _working(lambda: locks.held(target))
+    for host, lock in held.items():
+        click.echo(f"{host}: {locks.told(lock)}")
+    if not any(held.values()):
+        return Exit.OK
+    if not _agreed("Free it?", yes=yes):
+        return Exit.PENDING
+    failed = _working(lambda: locks.free(target, held))
+    for host, why in failed.items():
+        click.echo(f"{host}: {why}", err=True)
+    return Exit.FAILED if failed else Exit.OK
+
+
+@click.command(epilog="Examples: calm settings · calm settings --json-schema")
+@_inventory
+@_limit
+@_data
+@click.option("--json-schema", is_flag=True, help="Print the schema of the settings instead.")
+def settings(inventory: str | None, limit: tuple[str, ...], data: tuple[str, ...], json_schema: bool) -> int:
+    """Print the effective settings of every host, secrets masked."""
+    if json_schema:
+        from calm.settings.reference import json_schema as schema
+
+        click.echo(json.dumps(schema(), indent=2))
+        return Exit.OK
+    from calm.settings.dump import to_json
+
+    found = _validated(_target(inventory, limit, data))
+    click.echo(
+        json.dumps({host: to_json(value) for host, value in found.items()}, indent=2, ensure_ascii=False)
+    )
+    return Exit.OK
+
+
+COMMANDS: Sequence[click.Command] = (validate, plan, apply, status, rollback, remove, unlock, settings)
+
+_STATUS_CODES = {
+    "converged": Exit.OK,
+    "drifted": Exit.PENDING,
+    "failed": Exit.FAILED,
+    "unreachable": Exit.UNREACHABLE,
+}
+
+
+def _converge(job: Job, *, yes: bool, every: bool, as_json: bool) -> int:
+    """Plan, show, ask, apply: what apply, rollback and remove have in common."""
+    from calm.fleet import work
+
+    shown = _working(lambda: work.plan(job, every=every))
+    if not shown.changes:
+        shown.document["command"] = "apply"
+        _print(shown, as_json)
+        return _code(shown)
+    if not as_json:
+        _print(shown, as_json=False)
+    if not _agreed("Apply this?", yes=yes):
+        click.echo("Nothing was changed.", err=True)
+        return Exit.PENDING
+    progress = None if as_json else _progress
+    outcome = _working(lambda: work.apply(job, shown, every=every, progress=progress))
+    _print(outcome, as_json)
+    return _code(outcome)
+
+
+def _target(inventory: str | None, limit: tuple[str, ...], data: tuple[str, ...]) -> Target:
+    from calm.fleet.targets import InventoryError, target
+
+    try:
+        return target(inventory, limit=limit, data=data)
+    except InventoryError as error:
+        raise CommandError(str(error), code=Exit.INVALID) from error
+
+
+def _validated(target: Target) -> dict[str, Settings]:
+    """The settings of every host; all that is wrong with any of them at once."""
+    from calm.settings.load import SettingsError
+
+    def read() -> dict[str, Settings | SettingsError]:
+        from calm.fleet import runner
+
+        return runner.validate(target)
+
+    found = _working(read)
+    wrong = [str(value) for value in found.values() if isinstance(value, SettingsError)]
+    if wrong:
+        raise CommandError("\n".join(dict.fromkeys(wrong)), code=Exit.INVALID)
+    return {host: value for host, value in found.items() if not isinstance(value, SettingsError)}
+
+
+Result = TypeVar("Result")
+
+
+def _working(work: Callable[[], Result]) -> Result:
+    """Do ``work``, and end the command plainly if the inventory or the choice is wrong."""
+    from calm.fleet.choice import UnknownResourceError
+    from calm.fleet.targets import InventoryError, NoHostError
+
+    try:
+        return work()
+    except InventoryError as error:
+        raise CommandError(str(error), code=Exit.INVALID) from error
+    except NoHostError as error:
+        raise CommandError(str(error), code=Exit.UNREACHABLE) from error
+    except UnknownResourceError as error:
+        raise CommandError(str(error), code=Exit.USAGE) from error
+
+
+def _agreed(question: str, *, yes: bool) -> bool:
+    """Ask on a terminal. Where there is none, only ``--yes`` says yes."""
+    if yes:
+        return True
+    if not sys.stdin.isatty():
+        raise CommandError(
+            "There is no terminal to ask on.", code=Exit.USAGE, hint="Say --yes to go on without being asked."
+        )
+    click.echo(f"{question} [y/N] ", nl=False, err=True)
+    # In short waits, so that a Ctrl-C right before the read is heard, and not only with the next key.
+    while not select.select([sys.stdin], [], [], 0.2)[0]:
+        pass
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _progress(host: str, resource: str, event: str) -> None:
+    if event != "start" and ":" in resource:
+        click.echo(f"{host}  {resource}  {event}", err=True)
+
+
+def _print(outcome: Outcome, as_json: bool) -> None:
+    from calm.fleet import report
+
+    if as_json:
+        click.echo(json.dumps(outcome.document, indent=2, ensure_ascii=False))
+    else:
+        click.echo(report.text(outcome.document, notes=outcome.notes))
+
+
+def _code(outcome: Outcome) -> int:
+    rows = outcome.document["hosts"]
+    codes = [_STATUS_CODES[row["status"]] for row in rows]
+    codes += [Exit.INVALID for row in rows if row["error"] and row["error"]["code"] == "settings"]
+    codes += [
+        Exit.UNHEALTHY
+        for row in rows
+        for resource in row["resources"]
+        if resource["result"] == "failed" and "healthy" in (resource["reason"] or "")
+    ]
+    return worst(codes)

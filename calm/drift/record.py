@@ -1,0 +1,30 @@
+"""The record of what apply last did on a host: what gives drift its origin, and rollback its way back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from calm.drift.model import Json
+
+SECTIONS = ("documents", "services", "secrets", "volumes", "schedules")
+"""Parts of the record that hold an entry per resource, under the resource's id or the name in it."""
+
+
+def after(old: Mapping[str, Any], new: Mapping[str, Any], *, failed: Collection[str]) -> dict[str, Json]:
+    """The record once ``new`` was applied, but for the resources in ``failed``, which stay as in ``old``."""
+    whole = dict(new)
+    for section in SECTIONS:
+        whole[section] = {
+            key: old.get(section, {}).get(key) if _names(key, section) & set(failed) else value
+            for key, value in new.get(section, {}).items()
+        }
+        whole[section] = {key: value for key, value in whole[section].items() if value is not None}
+    for single in ("agent", "lmstudio"):
+        if single in new and any(identity.split(":")[0] == single for identity in failed):
+            whole[single] = old.get(single)
+    return whole
+
+
+def _names(key: str, section: str) -> set[str]:
+    return {key, f"{section.removesuffix('s')}:{key}"}

@@ -1,0 +1,303 @@
+"""pyinfra, driven from inside this process: the only module that imports ``pyinfra_cli``.
+
+One pass is: connect, run ``deploy.py`` for every host (which reads and plans), and, if asked to, execute.
+pyinfra's stages cannot go back, so each pass has a new ``State``. Its own exit codes, prompts and output
+are not used: a dry run of it ends with 0 whatever is pending, and so does an interrupted one.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("PYINFRA_PROGRESS", "off")
+
+import pyinfra_cli  # noqa: E402, F401, I001  # first: it lets gevent patch the standard library
+
+import logging  # noqa: E402
+import socket  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Callable, Iterable  # noqa: E402
+from contextlib import suppress  # noqa: E402
+from dataclasses import dataclass, field  # noqa: E402
+from fnmatch import fnmatch  # noqa: E402
+from typing import Any  # noqa: E402
+
+import pyinfra  # noqa: E402
+from pyinfra.api import Config, Host, Inventory, State  # noqa: E402
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments  # noqa: E402
+from pyinfra.api.command import StringCommand  # noqa: E402
+from pyinfra.api.connect import connect_all, disconnect_all  # noqa: E402
+from pyinfra.api.exceptions import PyinfraError  # noqa: E402
+from pyinfra.api.operations import run_ops  # noqa: E402
+from pyinfra.api.state import BaseStateCallback, StateStage  # noqa: E402
+from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state  # noqa: E402
+from pyinfra_cli.inventory import make_inventory  # noqa: E402
+from pyinfra_cli.util import load_deploy_file  # noqa: E402
+
+from calm.fleet import board as boards  # noqa: E402
+from calm.fleet.layers import layers  # noqa: E402
+from calm.fleet.payload import Payload  # noqa: E402
+from calm.fleet.targets import InventoryError, NoHostError, Target  # noqa: E402
+from calm.onhost import script  # noqa: E402
+from calm.settings import Settings  # noqa: E402
+from calm.settings.load import SettingsError, load  # noqa: E402
+
+CONNECT_SECONDS = 10
+LEASE_SECONDS = 120
+
+Progress = Callable[[str, str, str], None]
+"""Called with host, resource id and ``start``, ``done`` or ``failed``."""
+
+
+@dataclass(kw_only=True)
+class Pass:
+    """What one pass came to. ``unreachable`` has the reason by host name, in the inventory's order."""
+
+    board: boards.Board
+    hosts: tuple[str, ...]
+    unreachable: dict[str, str] = field(default_factory=dict)
+
+
+def validate(target: Target) -> dict[str, Settings | SettingsError]:
+    """The settings of every host, or what is wrong with them; no host is touched.
+
+    Raises:
+        InventoryError, NoHostError
+    """
+    inventory, hosts = _hosts(target)
+    return {host.name: _settings(inventory, host, target) for host in hosts}
+
+
+def look(target: Target, board: boards.Board) -> Pass:
+    """Read and compare every host. Nothing is written on any of them.
+
+    Raises:
+        InventoryError, NoHostError
+    """
+    return _pass(target, board, execute=False, progress=None)
+
+
+def converge(target: Target, board: boards.Board, progress: Progress | None = None) -> Pass:
+    """Lock, read, compare and change every host; the locks are freed whatever happens.
+
+    Raises:
+        InventoryError, NoHostError
+    """
+    return _pass(target, board, execute=True, progress=progress)
+
+
+def effects(target: Target, wanted: Callable[[Settings], dict[str, Any]]) -> dict[str, tuple[bool, str]]:
+    """Run one effect request per host, outside of any deploy: ``calm unlock`` needs no plan.
+
+    Returns whether it worked and what the host answered, by host name.
+    """
+    inventory, hosts = _hosts(target)
+    state = _state(inventory, hosts)
+    outcome: dict[str, tuple[bool, str]] = {}
+    try:
+        _connect(state)
+        for host in state.activated_hosts:
+            settings = _settings(inventory, host, target)
+            if isinstance(settings, SettingsError):
+                outcome[host.name] = (False, str(settings))
+                continue
+            outcome[host.name] = _command(state, host, wanted(settings))
+    finally:
+        disconnect_all(state)
+    for host in hosts:
+        outcome.setdefault(host.name, (False, "unreachable"))
+    return outcome
+
+
+def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progress | None) -> Pass:
+    inventory, hosts = _hosts(target)
+    boards.begin(board)
+    board.source = target.source
+    state = _state(inventory, hosts)
+    watcher = _Watcher(progress)
+    state.add_callback_handler(watcher)
+    result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
+    try:
+        _connect(state)
+        if execute:
+            _lock(state, board, target)
+        if state.active_hosts:
+            _deploy(state, target, execute=execute)
+    finally:
+        _close(state, board, locked=execute)
+    return result
+
+
+def _deploy(state: State, target: Target, *, execute: bool) -> None:
+    state.set_stage(StateStage.Prepare)
+    with suppress(PyinfraError):  # "No hosts remaining!": each host's own reason is on the board
+        load_deploy_file(state, str(target.checkout / "deploy.py"))
+        if execute:
+            state.set_stage(StateStage.Execute)
+            run_ops(state)
+
+
+def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
+    pyinfra.is_cli = True
+    sys.dont_write_bytecode = True
+    logging.getLogger("pyinfra").addHandler(logging.NullHandler())
+    logging.getLogger("pyinfra").propagate = False
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    inventory = _inventory(target)
+    hosts = list(_limited(inventory, target.limit))
+    if not hosts:
+        named = f"--limit {' '.join(target.limit)}" if target.limit else target.source
+        raise NoHostError(
+            f"{named} matches no host. The inventory has: {', '.join(inventory.hosts) or 'none'}."
+        )
+    return inventory, hosts
+
+
+def _inventory(target: Target) -> Inventory:
+    state = State(check_for_changes=True)
+    state.cwd = str(target.checkout)
+    ctx_state.set(state)
+    ctx_config.set(Config())
+    try:
+        return make_inventory(
+            str(target.inventory),
+            cwd=str(target.checkout),
+            override_data=dict(target.data),
+            group_data_directories=[],
+        )
+    except Exception as error:  # an inventory is a user's own Python: anything can come out of it
+        cause = getattr(error, "exception", error)
+        raise InventoryError(
+            f"{target.source} cannot be read: {type(cause).__name__}: {cause}. Correct the file and try again."
+        ) from error
+
+
+def _limited(inventory: Inventory, limit: tuple[str, ...]) -> Iterable[Host]:
+    for host in inventory:
+        names = (host.name, *host.groups)
+        if not limit or any(fnmatch(name, pattern) for pattern in limit for name in names):
+            yield host
+
+
+def _settings(inventory: Inventory, host: Host, target: Target) -> Settings | SettingsError:
+    try:
+        return load(layers(inventory, host.name, host.groups, source=target.source), host=host.name)
+    except SettingsError as error:
+        return error
+
+
+def _state(inventory: Inventory, hosts: list[Host]) -> State:
+    state = State(check_for_changes=True)
+    state.cwd = os.getcwd()
+    config = Config(CONNECT_TIMEOUT=CONNECT_SECONDS)
+    ctx_state.set(state)
+    ctx_config.set(config)
+    ctx_inventory.set(inventory)
+    state.init(inventory, config, initial_limit=hosts)
+    return state
+
+
+def _connect(state: State) -> None:
+    state.set_stage(StateStage.Connect)
+    with suppress(PyinfraError):
+        connect_all(state)
+
+
+def _lock(state: State, board: boards.Board, target: Target) -> None:
+    """Lock every host in parallel; one that somebody else holds takes no part in this pass."""
+    request = {"do": "lock", "lease_s": LEASE_SECONDS, "force": board.force}
+    jobs = {
+        host: state.pool.spawn(_lock_one, state, host, board, target, request) for host in state.active_hosts
+    }
+    for job in jobs.values():
+        job.join()
+    held = {host for host, job in jobs.items() if not job.get()}
+    with suppress(PyinfraError):
+        state.fail_hosts(held)
+    board.lock_held = True
+
+
+def _lock_one(state: State, host: Host, board: boards.Board, target: Target, effect: dict[str, Any]) -> bool:
+    run = board.host(host.name)
+    settings = _settings(state.inventory, host, target)
+    if isinstance(settings, SettingsError):
+        return True  # deploy.py says it, with the rest
+    done, said = _command(state, host, _request(settings, board, effect))
+    if not done:
+        run.error = boards.HostError(
+            code="locked", message=said, hint="Wait for it to end, or free the lock with `calm unlock`."
+        )
+    return done
+
+
+def _request(settings: Settings, board: boards.Board, effect: dict[str, Any]) -> dict[str, Any]:
+    run = {"id": board.run_id, "who": board.who}
+    return {"schema": 1, "root": settings.root, "run": run, "effects": [effect]}
+
+
+def _command(state: State, host: Host, request: dict[str, Any]) -> tuple[bool, str]:
+    """Run one effect request on one host; the answer's messages, or what stood on stderr."""
+    with ctx_state.use(state), ctx_host.use(host):
+        arguments, _ = pop_global_arguments(state, host, {})
+        connector = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
+        connector["_stdin"] = Payload(script("effect", request))
+        connector["_timeout"] = 30
+        try:
+            done, output = host.run_shell_command(StringCommand("python3 -I -"), **connector)
+        except (OSError, EOFError) as error:
+            return False, str(error)
+    return done, output.stderr.strip() or output.stdout
+
+
+def _close(state: State, board: boards.Board, *, locked: bool) -> None:
+    if locked and board.lock_held:
+        for host in state.activated_hosts:
+            run = board.host(host.name)
+            settings = run.settings
+            if settings is not None and (run.error is None or run.error.code != "locked"):
+                _command(state, host, _request(settings, board, {"do": "unlock"}))
+    disconnect_all(state)
+
+
+class _Watcher(BaseStateCallback):
+    """Hears what pyinfra does: why a host cannot be reached, and when an operation begins and ends."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+        self.unreachable: dict[str, str] = {}
+
+    def host_connect(self, state: State, host: Host) -> None:  # type: ignore[override]  # noqa: ARG002
+        # paramiko leaves Nagle's algorithm on, which costs 40 ms per command.
+        transport = getattr(getattr(host.connector, "client", None), "get_transport", lambda: None)()
+        channel = getattr(transport, "sock", None)
+        if isinstance(channel, socket.socket):
+            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def host_connect_error(self, state: State, host: Host, error: Exception) -> None:  # type: ignore[override]  # noqa: ARG002
+        self.unreachable[host.name] = str(error.args[0]) if error.args else type(error).__name__
+
+    def operation_host_start(self, state: State, host: Host, op_hash: str) -> None:  # type: ignore[override]
+        self._tell(state, host, op_hash, "start")
+
+    def operation_host_success(  # type: ignore[override]
+        self,
+        state: State,
+        host: Host,
+        op_hash: str,
+        retry_count: int = 0,  # noqa: ARG002
+    ) -> None:
+        self._tell(state, host, op_hash, "done")
+
+    def operation_host_error(  # type: ignore[override]
+        self,
+        state: State,
+        host: Host,
+        op_hash: str,
+        retry_count: int = 0,
+        max_retries: int = 0,  # noqa: ARG002
+    ) -> None:
+        self._tell(state, host, op_hash, "failed")
+
+    def _tell(self, state: State, host: Host, op_hash: str, event: str) -> None:
+        if self.progress is not None and op_hash in state.ops[host]:
+            self.progress(host.name, next(iter(state.op_meta[op_hash].names)), event)

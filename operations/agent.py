@@ -1,0 +1,43 @@
+"""The agent on the host: its virtual environment, its wheel, and what it depends on."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import operation
+
+from calm import release
+from calm.drift.model import Effect
+from calm.fleet import board
+from operations._resource import Commands, effects, remember, why_not_or
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+def installed() -> None:
+    """Install the agent, bring it to this checkout's release, or repair a broken one."""
+    run = board.current().host(host.name)
+    if run.drift is None:
+        return
+    for resource in run.drift.resources:
+        if resource.kind == "agent":
+            remember(run, resource.id, agent(resource.id, name=resource.id, _ignore_errors=True))
+
+
+@operation()
+def agent(resource_id: str) -> Commands:
+    """Install, upgrade or remove the agent of this host, if it differs."""
+    run = board.current().host(host.name)
+    yield from why_not_or(run.resource(resource_id), run, lambda wanted: effects(tuple(map(_packed, wanted))))
+
+
+def _packed(effect: Effect) -> dict[str, Any]:
+    """``effect`` with the wheel in it. A plan never comes here, so that it builds none."""
+    if effect["do"] != "agent":
+        return dict(effect)
+    name, content = release.wheel(CHECKOUT)
+    wheel = {"name": name, "content": base64.b64encode(content).decode()}
+    return {**effect, "wheel": wheel, "requirements": release.requirements(CHECKOUT)}

@@ -1,0 +1,127 @@
+"""The frame around the other operations: look first, lock before the first change, record at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pyinfra import host
+from pyinfra.api import operation
+from pyinfra.api.command import FunctionCommand
+
+from calm.drift import host as drift
+from calm.drift.model import Context
+from calm.drift.record import after
+from calm.fleet import board
+from calm.fleet.layers import layers
+from calm.fleet.payload import Payload
+from calm.onhost import script
+from calm.release import fingerprint
+from calm.settings.load import SettingsError, load
+from calm.settings.secrets import resolve
+from facts.host import State
+from operations._resource import Commands, effects, fail, remember
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LEASE_SECONDS = 120
+
+
+def begin() -> None:
+    """Read the settings and the state of this host, compare them, and lock it if there is work.
+
+    A host that cannot be read, or whose settings are wrong, gets no further operation.
+    """
+    run = board.current().host(host.name)
+    try:
+        _look(run)
+    except SettingsError as error:
+        run.error = board.HostError(
+            code="settings", message=str(error), hint="Correct the settings; `calm validate` checks them."
+        )
+    if run.error is not None:
+        remember(run, "host", refuse(run.error.message, name="host"))
+    elif run.drift is not None and run.drift.pending:
+        remember(run, "lock", lock(name="lock"))
+
+
+def finish() -> None:
+    """Record what was applied, free the lock, and fail the host if anything failed."""
+    run = board.current().host(host.name)
+    if run.drift is not None and run.drift.pending:
+        remember(run, "record", record(name="record"))
+
+
+@operation()
+def refuse(reason: str) -> Commands:
+    """Fail this host with ``reason``."""
+    yield FunctionCommand(fail, (reason,), {})
+
+
+@operation()
+def lock() -> Commands:
+    """Take the lock of this host, or renew it if this run holds it already."""
+    yield effects(({"do": "lock", "lease_s": LEASE_SECONDS, "force": board.current().force},))
+
+
+@operation()
+def record() -> Commands:
+    """Write the record of what is applied now, and free the lock; fail if any resource failed."""
+    run = board.current().host(host.name)
+    assert run.drift is not None
+    assert run.state is not None
+    failed = run.failed()
+    values = after(run.state["record"] or {}, run.drift.record, failed=failed)
+    closing: tuple[Mapping[str, Any], ...] = ({"do": "record", "values": values},)
+    if not board.current().lock_held:
+        closing += ({"do": "unlock"},)
+    yield effects(closing)
+    if failed:
+        yield FunctionCommand(fail, (f"not converged: {', '.join(failed)}",), {})
+
+
+def _look(run: board.HostRun) -> None:
+    now = board.current()
+    settings = load(layers(host.inventory, host.name, host.groups, source=now.source), host=host.name)
+    given = resolve(settings)
+    run.settings = settings
+    request = drift.request(settings, digest_key=run.digest_key)
+    state = host.get_fact(State, _stdin=Payload(script("probe", request)))
+    run.error = _unreadable(state)
+    if run.error is not None:
+        return
+    run.state = {**state, "controller": {"release": fingerprint(CHECKOUT)}}
+    if now.settings_for is not None:
+        run.settings = now.settings_for(settings, state.get("record") or {})
+    context = Context(
+        settings=run.settings,
+        state=run.state,
+        record=state.get("record") or {},
+        secrets=given,
+        digest_key=run.digest_key,
+    )
+    compare = drift.compare if now.desired == "present" else drift.removal
+    run.drift = now.chosen(compare(context))
+
+
+def _unreadable(state: Mapping[str, Any]) -> board.HostError | None:
+    if "error" not in state or state["error"] is None:
+        return _rootless(state)
+    return board.HostError(
+        code="probe",
+        message=f"The host could not be read: {state['error']}.",
+        hint="calm needs Python 3.9 or newer there, as `python3`. On Debian: apt-get install python3.",
+    )
+
+
+def _rootless(state: Mapping[str, Any]) -> board.HostError | None:
+    root = state["root"]
+    problems = {
+        "file": ("is a file", "Move it away, or set calm.root to another folder."),
+        "unwritable": ("cannot be written to", "Give this user the right to write there, or set calm.root."),
+        "leads_out": ("holds a link that leads out of it", "Replace the link by a real folder."),
+    }
+    if root["status"] not in problems:
+        return None
+    what, hint = problems[root["status"]]
+    return board.HostError(code="root", message=f"The folder {root['path']} {what}.", hint=hint)
