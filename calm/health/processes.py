@@ -1,0 +1,182 @@
+"""The process table, read once per snapshot, and what CPU and memory some of its processes use.
+
+A table of 200 processes costs psutil over 20 ms when every fact is read anew, so facts that hardly ever
+change are remembered from one pass to the next. A remembered process is taken for the same only if psutil
+says so: same number, same start.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import psutil
+
+from calm.health.model import ProcessKey
+
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+
+SETTLED = 30.0
+"""Age in seconds before a process is remembered: a young one may still ``exec`` something else."""
+
+STALE = 300.0
+"""Seconds after which a remembered process is read anew all the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """One row of the table. ``executable`` is ``None`` where this user may not see it."""
+
+    pid: int
+    parent: int
+    created_at: float
+    name: str
+    executable: str | None = None
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> ProcessKey:
+        """What tells this process from a later one with the same number."""
+        return ProcessKey(self.pid, self.created_at)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A process and the handle to ask it further questions with."""
+
+    handle: psutil.Process
+    process: Process
+    read_at: float
+
+    def fresh(self, now: float) -> bool:
+        """Whether its facts need no new look."""
+        return self.read_at - self.process.created_at > SETTLED and 0 <= now - self.read_at < STALE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Memory that would come free if the process ended, and what of it lies in swap (Linux only)."""
+
+    uss_bytes: int | None
+    swap_bytes: int | None
+
+
+Table = Mapping[int, Known]
+
+
+def read(known: Table, *, interesting: Callable[[Process], bool]) -> dict[int, Known]:
+    """All processes by number. ``known`` is the last answer, or empty.
+
+    Only of an interesting process are the arguments read, and its parent every time: the others'
+    parents may be out of date, which the trees here can take (a parent has to be older than its child).
+    """
+    now = time.time()
+    return {row.process.pid: row for row in _rows(known, interesting, now)}
+
+
+def _rows(known: Table, interesting: Callable[[Process], bool], now: float) -> Iterator[Known]:
+    for pid in psutil.pids():
+        # A process that ends while it is looked at is no longer part of the table.
+        with suppress(psutil.NoSuchProcess):
+            yield _row(psutil.Process(pid), known.get(pid), interesting, now)
+
+
+def _row(
+    handle: psutil.Process, before: Known | None, interesting: Callable[[Process], bool], now: float
+) -> Known:
+    if before is not None and _holds(before, handle, interesting, now):
+        return before
+    process = _process(handle)
+    if interesting(process):
+        process = replace(process, arguments=tuple(_allowed(handle.cmdline) or ()))
+    return Known(handle=handle, process=process, read_at=now)
+
+
+def _holds(before: Known, handle: psutil.Process, interesting: Callable[[Process], bool], now: float) -> bool:
+    if before.handle != handle or not before.fresh(now):
+        return False
+    return not interesting(before.process) or before.process.parent == handle.ppid()
+
+
+def _process(handle: psutil.Process) -> Process:
+    with handle.oneshot():
+        return Process(
+            pid=handle.pid,
+            parent=handle.ppid(),
+            created_at=handle.create_time(),
+            name=handle.name(),
+            executable=_allowed(handle.exe) or None,
+        )
+
+
+def _allowed(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except (psutil.AccessDenied, psutil.ZombieProcess, OSError):
+        return None
+
+
+def alive(key: ProcessKey) -> bool:
+    """Whether this very process still runs: the check to make right before any signal."""
+    try:
+        handle = psutil.Process(key.pid)
+        return handle.create_time() == key.created_at and handle.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def lineage(table: Mapping[int, Process], process: Process) -> Iterator[Process]:
+    """The ancestors of ``process``, the nearest first.
+
+    A parent that is younger than its child is none: Windows keeps the number of a parent long gone, which
+    somebody else may have by now.
+    """
+    seen = {process.pid}
+    while True:
+        parent = table.get(process.parent)
+        if parent is None or parent.pid in seen or parent.created_at > process.created_at:
+            return
+        seen.add(parent.pid)
+        yield parent
+        process = parent
+
+
+def cpu_seconds(rows: Iterable[Known]) -> dict[ProcessKey, float]:
+    """CPU time used so far, user and system, without ended children. What cannot be read is left out."""
+    times = {row.process.key: _cpu_seconds(row.handle) for row in rows}
+    return {key: seconds for key, seconds in times.items() if seconds is not None}
+
+
+def _cpu_seconds(handle: psutil.Process) -> float | None:
+    try:
+        spent = handle.cpu_times()
+    except (psutil.Error, OSError):
+        return None
+    return float(spent.user + spent.system)
+
+
+def cpu_percent(before: float | None, after: float | None, *, span: float) -> float | None:
+    """Percent of one core over ``span`` seconds, or ``None`` without two samples in the right order."""
+    if before is None or after is None or span <= 0 or after < before:
+        return None
+    return round(100 * (after - before) / span, 2)
+
+
+def memory(handle: psutil.Process) -> Memory:
+    """What the process holds for itself alone. Reads its page maps: dear, so for watched processes only."""
+    try:
+        full = handle.memory_full_info()
+    except (psutil.Error, OSError):
+        return Memory(uss_bytes=None, swap_bytes=None)
+    return Memory(uss_bytes=full.uss, swap_bytes=getattr(full, "swap", None))
+
+
+def total(parts: Iterable[Number | None]) -> Number | None:
+    """The sum, or ``None`` if a part is unknown or there is none: half a sum would look like a small one."""
+    known = list(parts)
+    numbers = [part for part in known if part is not None]
+    return sum(numbers) if numbers and len(numbers) == len(known) else None
