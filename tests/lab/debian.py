@@ -13,7 +13,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.lab.errors import LabError, Unavailable
+from tests.lab.errors import LabError, UnavailableError
 
 LEAST_ENGINE = (26, 1)
 """Docker Engine 25 brought the health check's start interval, 26.1 is what Debian 13 has."""
@@ -25,6 +25,7 @@ PLUGIN_FOLDERS = (
     "/usr/local/lib/docker/cli-plugins",
     "/usr/local/libexec/docker/cli-plugins",
 )
+MAY_INSTALL = "CALM_REQUIRE_DOCKER"
 NEWER_SUITE = "trixie"
 NEWER_SOURCE = Path("/etc/apt/sources.list.d/calm-lab-trixie.sources")
 PIN = Path("/etc/apt/preferences.d/calm-lab-trixie")
@@ -34,22 +35,33 @@ PIN = Path("/etc/apt/preferences.d/calm-lab-trixie")
 def ensure_docker() -> None:
     """See to it that dockerd, the client and its compose and buildx plugins are here and new enough.
 
-    Raises Unavailable where that cannot be done: not root, not Debian, or another engine is running, which an
-    upgrade of the package would restart.
+    Raises UnavailableError where that cannot be done: not root, not Debian, nobody asked for it, or another engine is
+    running, which an upgrade of the package would restart.
     """
     if docker_is_enough():
         return
+    if not os.environ.get(MAY_INSTALL):
+        raise UnavailableError(
+            "Docker is missing or too old; `python -m tests.lab up` as root installs it on Debian"
+        )
     if os.geteuid() != 0:
-        raise Unavailable("Docker is missing or too old, and only root can install it")
+        raise UnavailableError("Docker is missing or too old, and only root can install it")
     if not Path("/etc/debian_version").exists():
-        raise Unavailable("Docker is missing or too old, and the lab installs it on Debian alone")
+        raise UnavailableError("Docker is missing or too old, and the lab installs it on Debian alone")
     if engine_of_the_machine():
-        raise Unavailable("Docker is too old, and an upgrade would restart the engine that is running here")
+        raise UnavailableError("Docker is too old, and an upgrade would restart the engine that is running here")
     _add_newer_suite()
     apt("update")
     install(*PACKAGES, suite=NEWER_SUITE)
     if not docker_is_enough():
-        raise LabError(f"Docker was installed but is not version {_dotted(LEAST_ENGINE)} or later with Compose 2")
+        raise LabError(
+            f"Docker was installed but is not version {_dotted(LEAST_ENGINE)} or later with Compose 2"
+        )
+
+
+def allow_install() -> None:
+    """Let this process install packages: a person, or a continuous integration, has asked for the lab."""
+    os.environ[MAY_INSTALL] = "1"
 
 
 def docker_is_enough() -> bool:
@@ -64,12 +76,16 @@ def docker_is_enough() -> bool:
 
 def engine_of_the_machine() -> bool:
     """Whether an engine that is not the lab's answers at Docker's usual socket."""
-    answer = subprocess.run(
-        ["docker", "--host", "unix:///var/run/docker.sock", "version"],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    ) if shutil.which("docker") else None
+    answer = (
+        subprocess.run(
+            ["docker", "--host", "unix:///var/run/docker.sock", "version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
+        if shutil.which("docker")
+        else None
+    )
     return answer is not None and answer.returncode == 0
 
 
@@ -95,7 +111,15 @@ def apt(*arguments: str) -> None:
     """Run apt-get, which never asks; raise LabError with its last lines if it fails."""
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
     done = subprocess.run(
-        ["apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Options::=--force-confold", *arguments],
+        [
+            "apt-get",
+            "-q",
+            "-o",
+            "DPkg::Lock::Timeout=120",
+            "-o",
+            "Dpkg::Options::=--force-confold",
+            *arguments,
+        ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -123,7 +147,7 @@ def _main_stanza() -> str:
     text = one_line.read_text() if one_line.exists() else ""
     found = re.search(r"(?m)^deb (?:\[.*?\] )?(\S+) (?!\S*(?:-security|-updates))\S+ (.*\bmain\b.*)$", text)
     if found is None:
-        raise Unavailable("no main Debian archive was found in this machine's apt sources")
+        raise UnavailableError("no main Debian archive was found in this machine's apt sources")
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
     return f"Types: deb\nURIs: {found[1]}\nSuites: stable\nComponents: main\nSigned-By: {keyring}"
 
@@ -131,7 +155,7 @@ def _main_stanza() -> str:
 def _field(stanza: str, name: str) -> str:
     found = re.search(rf"(?m)^{name}:\s*(.+)$", stanza)
     if found is None:
-        raise Unavailable(f"this machine's main apt source has no {name}")
+        raise UnavailableError(f"this machine's main apt source has no {name}")
     return found[1]
 
 

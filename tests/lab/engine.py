@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import debian
-from tests.lab.errors import LabError, Unavailable
+from tests.lab.errors import LabError, UnavailableError
 
 BRIDGE = "calm-lab0"
 BRIDGE_ADDRESS = "10.213.0.1/24"
@@ -90,7 +90,7 @@ def lab_engine() -> Engine:
 def up() -> tuple[Engine, bool]:
     """The lab's engine, started if it was not running, and whether this call started it.
 
-    Raises Unavailable where no engine can be started, LabError where one should start and does not.
+    Raises UnavailableError where no engine can be started, LabError where one should start and does not.
     """
     engine = lab_engine()
     if engine.answers():
@@ -148,11 +148,13 @@ def wait_until(condition: Callable[[], bool], otherwise: str, deadline_s: float)
 
 def _check_machine() -> None:
     if os.geteuid() != 0:
-        raise Unavailable("the lab's engine can only be started by root")
+        raise UnavailableError("the lab's engine can only be started by root")
     if not Path("/sys/fs/cgroup").is_dir() or not any(Path("/sys/fs/cgroup").iterdir()):
-        raise Unavailable("this machine has no cgroups, without which no container runs")
+        raise UnavailableError("this machine has no cgroups, without which no container runs")
     if len(str(folder())) > LONGEST_SOCKET - len("/docker.sock"):
-        raise Unavailable(f"the folder {folder()} is too long a name for sockets; set CALM_LAB to a shorter one")
+        raise UnavailableError(
+            f"the folder {folder()} is too long a name for sockets; set CALM_LAB to a shorter one"
+        )
 
 
 def _start(engine: Engine) -> None:

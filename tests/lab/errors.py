@@ -5,5 +5,5 @@ class LabError(Exception):
     """The lab should work here and does not; the message says what failed."""
 
 
-class Unavailable(LabError):
+class UnavailableError(LabError):
     """The lab cannot be had on this machine (not root, not Debian, no cgroups); the message says why."""
