@@ -49,7 +49,9 @@ def ensure_docker() -> None:
     if not Path("/etc/debian_version").exists():
         raise UnavailableError("Docker is missing or too old, and the lab installs it on Debian alone")
     if engine_of_the_machine():
-        raise UnavailableError("Docker is too old, and an upgrade would restart the engine that is running here")
+        raise UnavailableError(
+            "Docker is too old, and an upgrade would restart the engine that is running here"
+        )
     _add_newer_suite()
     apt("update")
     install(*PACKAGES, suite=NEWER_SUITE)
