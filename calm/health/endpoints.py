@@ -71,11 +71,10 @@ def lmstudio(base: str, *, timeout: float = TIMEOUT) -> tuple[Endpoint, Api]:
     url = f"{base}/lmstudio-greeting"
     greeting = _get(url, timeout=timeout, token=_token())
     error = _not_lmstudio(greeting)
-    endpoint = Endpoint(
-        name="lmstudio", url=url, ok=error is None, latency_ms=greeting.latency_ms, error=error
-    )
+    latency = greeting.latency_ms
+    endpoint = Endpoint(name="lmstudio", url=url, ok=error is None, latency_ms=latency, error=error)
     if error is not None:
-        return endpoint, Api(reachable=False, url=base, latency_ms=greeting.latency_ms, error=error)
+        return endpoint, Api(reachable=False, url=base, latency_ms=latency, error=error)
     models, listing = _models(base, timeout)
     return endpoint, Api(
         reachable=True,
@@ -167,7 +166,10 @@ def _get(url: str, *, timeout: float, token: str | None = None) -> Answer:
         return Answer(latency_ms=None, error=_reason(error, timeout))
     latency = round(1000 * (time.perf_counter() - started), 2)
     return Answer(
-        latency_ms=latency, status=response.status_code, body=_body(response), error=_status(response)
+        latency_ms=latency,
+        status=response.status_code,
+        body=_body(response),
+        error=None if response.is_success else f"it answered with status {response.status_code}",
     )
 
 

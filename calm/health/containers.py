@@ -1,0 +1,249 @@
+"""The engine's containers: one list, an inspect of those that changed, and what each uses.
+
+``docker stats`` as the SDK calls it by default takes two seconds a container, since the engine then takes two
+samples itself; here the last sample is ours. On Linux the kernel's own files are read in place of asking.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from calm.health import cgroups, engine
+from calm.health.cgroups import Usage
+from calm.health.model import Container, Docker
+from calm.health.processes import cpu_percent
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docker import APIClient
+
+TIMEOUT = 2.0
+
+STALE = 60.0
+"""Seconds after which a container is inspected again although the list shows no change."""
+
+YOUNG = re.compile(r"second|about a minute", re.IGNORECASE)
+PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
+OWNED = "calm.project"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What is remembered of a container from one snapshot to the next. ``at`` is monotonic time."""
+
+    listed: Mapping[str, Any]
+    inspected: Mapping[str, Any]
+    inspected_at: float
+    folders: Mapping[str, Path]
+    usage: Usage
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """The engine, its containers (``None``: could not be asked for) and what to remember of them."""
+
+    docker: Docker
+    containers: tuple[Container, ...] | None = None
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+
+
+def look(
+    before: Mapping[str, Kept] | None = None,
+    *,
+    wait: Callable[[], None] = lambda: None,
+    timeout: float = TIMEOUT,
+) -> Look:
+    """All containers of the engine, running or not. Never raises.
+
+    ``before`` is what the last look kept; without it, a second sample is taken after ``wait()``.
+    """
+    import requests
+    from docker.errors import DockerException
+
+    try:
+        return _look(engine.connect(timeout=timeout), before, wait)
+    except (DockerException, requests.RequestException, OSError) as error:
+        return Look(docker=engine.unreachable(error))
+
+
+def _look(client: APIClient, before: Mapping[str, Kept] | None, wait: Callable[[], None]) -> Look:
+    now = _sampled(client, before or {})
+    if before is None and now:
+        before = now
+        wait()
+        now = _sampled_again(client, now)
+    containers = tuple(_container(kept, (before or {}).get(id_)) for id_, kept in now.items())
+    return Look(
+        docker=Docker(reachable=True, status="answers", version=client.version().get("Version")),
+        containers=tuple(sorted(containers, key=lambda each: each.name)),
+        kept=now,
+    )
+
+
+def _sampled(client: APIClient, before: Mapping[str, Kept]) -> dict[str, Kept]:
+    rows = [_kept(client, listed, before.get(listed["Id"])) for listed in client.containers(all=True)]
+    return {row.listed["Id"]: row for row in rows if row is not None}
+
+
+def _sampled_again(client: APIClient, kept: Mapping[str, Kept]) -> dict[str, Kept]:
+    """The same containers with a new sample of what they use."""
+    return {
+        id_: replace(each, usage=_usage(client, each.inspected, each.folders), at=time.monotonic())
+        for id_, each in kept.items()
+    }
+
+
+def _kept(client: APIClient, listed: Mapping[str, Any], before: Kept | None) -> Kept | None:
+    if before is not None and _same(before, listed):
+        usage = _usage(client, before.inspected, before.folders)
+        if not _started_anew(before.usage, usage):
+            return replace(before, listed=listed, usage=usage, at=time.monotonic())
+    return _inspected(client, listed)
+
+
+def _inspected(client: APIClient, listed: Mapping[str, Any]) -> Kept | None:
+    from docker.errors import NotFound
+
+    try:
+        inspected = client.inspect_container(listed["Id"])
+    except NotFound:
+        # Removed since the list was made.
+        return None
+    pid = inspected["State"].get("Pid") or 0
+    folders = cgroups.folders(pid, listed["Id"]) if pid else {}
+    usage = _usage(client, inspected, folders)
+    now = time.monotonic()
+    return Kept(listed=listed, inspected=inspected, inspected_at=now, folders=folders, usage=usage, at=now)
+
+
+def _same(before: Kept, listed: Mapping[str, Any]) -> bool:
+    """Whether the last inspect still holds: the list shows the same state, health and exit code."""
+    if time.monotonic() - before.inspected_at > STALE or YOUNG.search(listed["Status"]):
+        return False
+    return _signature(before.listed) == _signature(listed)
+
+
+def _signature(listed: Mapping[str, Any]) -> tuple[str, ...]:
+    return (listed["State"], *listed["Names"], *re.findall(r"\(.*?\)", listed["Status"]))
+
+
+def _started_anew(before: Usage, now: Usage) -> bool:
+    """Whether counters went back, or went away: the container was started again in between."""
+    if now.cpu_seconds is None:
+        return before.cpu_seconds is not None
+    return before.cpu_seconds is not None and now.cpu_seconds < before.cpu_seconds
+
+
+def _usage(client: APIClient, inspected: Mapping[str, Any], folders: Mapping[str, Path]) -> Usage:
+    if not inspected["State"].get("Running"):
+        return Usage()
+    return (cgroups.read(folders) if folders else None) or _asked(client, inspected["Id"])
+
+
+def _asked(client: APIClient, container: str) -> Usage:
+    """What the engine says that the container uses, without letting it take two samples."""
+    from docker.errors import APIError
+
+    try:
+        stats: Mapping[str, Any] = client.stats(container, stream=False, one_shot=True)
+    except APIError:
+        return Usage()
+    cpu, memory = stats.get("cpu_stats") or {}, stats.get("memory_stats") or {}
+    detail, throttling = memory.get("stats") or {}, cpu.get("throttling_data") or {}
+    spent, used = (cpu.get("cpu_usage") or {}).get("total_usage"), memory.get("usage")
+    cache = detail.get("total_inactive_file", detail.get("inactive_file", 0))
+    return Usage(
+        cpu_seconds=None if spent is None else spent / 1e9,
+        memory_bytes=None if used is None else max(0, used - cache),
+        pids=(stats.get("pids_stats") or {}).get("current"),
+        periods=throttling.get("periods"),
+        throttled_periods=throttling.get("throttled_periods"),
+    )
+
+
+def _container(now: Kept, before: Kept | None) -> Container:
+    inspected, usage = now.inspected, now.usage
+    state, limits = inspected["State"], inspected["HostConfig"]
+    labels, health = inspected["Config"].get("Labels") or {}, state.get("Health") or {}
+    earlier = before.usage if before is not None else Usage()
+    return Container(
+        name=inspected["Name"].lstrip("/"),
+        service=labels.get(SERVICE),
+        id=inspected["Id"],
+        state=state["Status"],
+        health=health.get("Status") if health.get("Status") != "none" else None,
+        restarts=inspected.get("RestartCount"),
+        oom_killed=state.get("OOMKilled"),
+        cpu_percent=_cpu(now, before),
+        memory_bytes=usage.memory_bytes,
+        memory_limit_bytes=usage.memory_limit_bytes or limits.get("Memory") or None,
+        cpus_limit=_cpus(limits),
+        project=labels.get(PROJECT),
+        owned=OWNED in labels,
+        image=inspected["Config"].get("Image"),
+        created_at=_moment(inspected.get("Created")),
+        started_at=_moment(state.get("StartedAt")),
+        finished_at=_moment(state.get("FinishedAt")),
+        exit_code=None if state.get("Running") else state.get("ExitCode"),
+        restart_policy=(limits.get("RestartPolicy") or {}).get("Name") or None,
+        health_since=_health_since(health),
+        failing_streak=health.get("FailingStreak"),
+        start_period_seconds=_start_period(inspected),
+        pids=usage.pids,
+        oom_kills=usage.oom_kills,
+        periods=usage.periods,
+        throttled_periods=usage.throttled_periods,
+        throttled_percent=_throttled(earlier, usage),
+    )
+
+
+def _cpu(now: Kept, before: Kept | None) -> float | None:
+    if before is None:
+        return None
+    return cpu_percent(before.usage.cpu_seconds, now.usage.cpu_seconds, span=now.at - before.at)
+
+
+def _throttled(before: Usage, now: Usage) -> float | None:
+    counters = (before.periods, before.throttled_periods, now.periods, now.throttled_periods)
+    if any(counter is None for counter in counters):
+        return None
+    periods = (now.periods or 0) - (before.periods or 0)
+    held = (now.throttled_periods or 0) - (before.throttled_periods or 0)
+    return round(100 * held / periods, 1) if periods > 0 and held >= 0 else None
+
+
+def _cpus(limits: Mapping[str, Any]) -> float | None:
+    if nano := limits.get("NanoCpus"):
+        return float(nano) / 1e9
+    quota = limits.get("CpuQuota") or 0
+    return quota / (limits.get("CpuPeriod") or 100_000) if quota > 0 else None
+
+
+def _health_since(health: Mapping[str, Any]) -> float | None:
+    """When the first of the last checks that all went the same way began; the engine keeps five."""
+    log = health.get("Log") or []
+    since = None
+    for entry in reversed(log):
+        if (entry["ExitCode"] == 0) != (log[-1]["ExitCode"] == 0):
+            break
+        since = _moment(entry["Start"])
+    return since
+
+
+def _start_period(inspected: Mapping[str, Any]) -> float | None:
+    check = inspected["Config"].get("Healthcheck")
+    return None if not check else (check.get("StartPeriod") or 0) / 1e9
+
+
+def _moment(text: str | None) -> float | None:
+    """Docker's time stamp in seconds since the epoch; the year 1 is its way to say never."""
+    if not text or text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(text).timestamp()
