@@ -88,7 +88,11 @@ class Stack:
         return kept | {"HOME": str(self.home), "NO_COLOR": "1"} | dict(self.docker_env) | more
 
     def calm(
-        self, *arguments: str, env: Mapping[str, str] | None = None, text: str | None = "", timeout: float = 240
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        text: str | None = "",
+        timeout: float = 240,
     ) -> Result:
         """Run ``calm COMMAND [this inventory] …``."""
         command, *rest = arguments
@@ -153,7 +157,9 @@ class Stack:
 
     def alive(self) -> dict[str, tuple[str, str]]:
         """Id and start time of every container of the project, by name."""
-        rows = self.docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}").split()
+        rows = self.docker(
+            "ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}"
+        ).split()
         if not rows:
             return {}
         found = json.loads(self.docker("inspect", *rows))

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from tests.integration.conftest import Build
 from tests.integration.stack import Stack
 from tests.lab.ports import free_ports
 
@@ -184,10 +186,10 @@ CASES = (
         field="swap",
     ),
     Case(name="cpus", inject=update("redis", "--cpus", "1.5"), resource="service:redis", field="cpus"),
-    Case(name="restart", inject=update("redis", "--restart", "no"), resource="service:redis", field="restart"),
     Case(
-        name="pids", inject=update("redis", "--pids-limit", "900"), resource="service:redis", field="pids"
+        name="restart", inject=update("redis", "--restart", "no"), resource="service:redis", field="restart"
     ),
+    Case(name="pids", inject=update("redis", "--pids-limit", "900"), resource="service:redis", field="pids"),
     Case(
         name="quota form",
         inject=quota,
@@ -260,21 +262,11 @@ CASES = (
 
 
 @pytest.fixture(scope="module")
-def stack(engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:  # type: ignore[no-untyped-def]
-    ports = dict(zip(("postgres", "redis", "agent-api"), free_ports(3), strict=True))
-    whole = Stack(
-        folder=tmp_path_factory.mktemp("matrix"),
-        docker_env=engine.env,
-        project=engine.project("matrix"),
-        ports=ports,
-    )
+def stack(engine: Any, build: Build) -> Stack:
     engine.docker("tag", "redis:7-alpine", "calm-test/redis-other")
-    yield_from = whole
-    try:
-        whole.apply()
-        yield yield_from
-    finally:
-        whole.sweep()
+    whole = build("matrix")
+    whole.apply()
+    return whole
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -307,8 +299,15 @@ def test_a_plan_changes_nothing(stack: Stack) -> None:
     since = stack.docker("info", "--format", "{{.SystemTime}}")
     assert stack.plan().code == 2
     until = stack.docker("info", "--format", "{{.SystemTime}}")
-    events = stack.docker("events", "--since", since, "--until", until, "--format", "{{.Action}}").splitlines()
-    assert {event.split(":")[0] for event in events} <= {"exec_create", "exec_start", "exec_die", "health_status"}
+    events = stack.docker(
+        "events", "--since", since, "--until", until, "--format", "{{.Action}}"
+    ).splitlines()
+    assert {event.split(":")[0] for event in events} <= {
+        "exec_create",
+        "exec_start",
+        "exec_die",
+        "health_status",
+    }
     assert (stack.files(), stack.alive()) == (files, containers)
     stack.apply()
 
