@@ -59,7 +59,7 @@ def converge_all(kinds: tuple[str, ...]) -> None:
         return
     for resource in run.drift.resources:
         if resource.kind in kinds:
-            remember(run, resource.id, converge(resource.id, name=resource.id, _ignore_errors=True))
+            remember(run, resource.id, converge(resource_id=resource.id, name=resource.id, _ignore_errors=True))
 
 
 def remember(run: board.HostRun, identity: str, meta: OperationMeta) -> None:

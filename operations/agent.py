@@ -24,7 +24,7 @@ def installed() -> None:
         return
     for resource in run.drift.resources:
         if resource.kind == "agent":
-            remember(run, resource.id, agent(resource.id, name=resource.id, _ignore_errors=True))
+            remember(run, resource.id, agent(resource_id=resource.id, name=resource.id, _ignore_errors=True))
 
 
 @operation()

@@ -40,7 +40,7 @@ def begin() -> None:
             code="settings", message=str(error), hint="Correct the settings; `calm validate` checks them."
         )
     if run.error is not None:
-        remember(run, "host", refuse(run.error.message, name="host"))
+        remember(run, "host", refuse(reason=run.error.message, name="host"))
     elif run.drift is not None and run.drift.pending:
         remember(run, "lock", lock(name="lock"))
 

@@ -11,36 +11,36 @@ import os
 
 os.environ.setdefault("PYINFRA_PROGRESS", "off")
 
-import pyinfra_cli  # noqa: E402, F401, I001  # first: it lets gevent patch the standard library
+import pyinfra_cli  # noqa: F401, I001  # first: it lets gevent patch the standard library
 
-import logging  # noqa: E402
-import socket  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Callable, Iterable  # noqa: E402
-from contextlib import suppress  # noqa: E402
-from dataclasses import dataclass, field  # noqa: E402
-from fnmatch import fnmatch  # noqa: E402
-from typing import Any  # noqa: E402
+import logging
+import socket
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
 
-import pyinfra  # noqa: E402
-from pyinfra.api import Config, Host, Inventory, State  # noqa: E402
-from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments  # noqa: E402
-from pyinfra.api.command import StringCommand  # noqa: E402
-from pyinfra.api.connect import connect_all, disconnect_all  # noqa: E402
-from pyinfra.api.exceptions import PyinfraError  # noqa: E402
-from pyinfra.api.operations import run_ops  # noqa: E402
-from pyinfra.api.state import BaseStateCallback, StateStage  # noqa: E402
-from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state  # noqa: E402
-from pyinfra_cli.inventory import make_inventory  # noqa: E402
-from pyinfra_cli.util import load_deploy_file  # noqa: E402
+import pyinfra
+from pyinfra.api import Config, Host, Inventory, State
+from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
+from pyinfra.api.command import StringCommand
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.exceptions import PyinfraError
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import BaseStateCallback, StateStage
+from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
+from pyinfra_cli.inventory import make_inventory
+from pyinfra_cli.util import load_deploy_file
 
-from calm.fleet import board as boards  # noqa: E402
-from calm.fleet.layers import layers  # noqa: E402
-from calm.fleet.payload import Payload  # noqa: E402
-from calm.fleet.targets import InventoryError, NoHostError, Target  # noqa: E402
-from calm.onhost import script  # noqa: E402
-from calm.settings import Settings  # noqa: E402
-from calm.settings.load import SettingsError, load  # noqa: E402
+from calm.fleet import board as boards
+from calm.fleet.layers import layers
+from calm.fleet.payload import Payload
+from calm.fleet.targets import InventoryError, NoHostError, Target
+from calm.onhost import script
+from calm.settings import Settings
+from calm.settings.load import SettingsError, load
 
 CONNECT_SECONDS = 10
 LEASE_SECONDS = 120
@@ -92,7 +92,7 @@ def effects(target: Target, wanted: Callable[[Settings], dict[str, Any]]) -> dic
     Returns whether it worked and what the host answered, by host name.
     """
     inventory, hosts = _hosts(target)
-    state = _state(inventory, hosts)
+    state = _state(target, inventory, hosts)
     outcome: dict[str, tuple[bool, str]] = {}
     try:
         _connect(state)
@@ -113,7 +113,7 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
     inventory, hosts = _hosts(target)
     boards.begin(board)
     board.source = target.source
-    state = _state(inventory, hosts)
+    state = _state(target, inventory, hosts)
     watcher = _Watcher(progress)
     state.add_callback_handler(watcher)
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
@@ -168,7 +168,7 @@ def _inventory(target: Target) -> Inventory:
     except Exception as error:  # an inventory is a user's own Python: anything can come out of it
         cause = getattr(error, "exception", error)
         raise InventoryError(
-            f"{target.source} cannot be read: {type(cause).__name__}: {cause}. Correct the file and try again."
+            f"{target.source} cannot be read: {type(cause).__name__}: {cause}. Correct the file."
         ) from error
 
 
@@ -186,9 +186,9 @@ def _settings(inventory: Inventory, host: Host, target: Target) -> Settings | Se
         return error
 
 
-def _state(inventory: Inventory, hosts: list[Host]) -> State:
+def _state(target: Target, inventory: Inventory, hosts: list[Host]) -> State:
     state = State(check_for_changes=True)
-    state.cwd = os.getcwd()
+    state.cwd = str(target.checkout)
     config = Config(CONNECT_TIMEOUT=CONNECT_SECONDS)
     ctx_state.set(state)
     ctx_config.set(config)
@@ -293,7 +293,7 @@ class _Watcher(BaseStateCallback):
         state: State,
         host: Host,
         op_hash: str,
-        retry_count: int = 0,
+        retry_count: int = 0,  # noqa: ARG002
         max_retries: int = 0,  # noqa: ARG002
     ) -> None:
         self._tell(state, host, op_hash, "failed")

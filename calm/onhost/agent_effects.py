@@ -120,8 +120,7 @@ def _note(folder: str, target: str, release: str) -> None:
     found = {
         "release": release,
         "packages": os.path.relpath(packages, target),
-        "distributions": sorted(name for name in os.listdir(packages) if name.endswith(".dist-info"))
-        + ["calm"],
+        "distributions": ["calm", *sorted(name for name in os.listdir(packages) if name.endswith(".dist-info"))],
     }
     fresh = os.path.join(folder, "installed.json.new")
     with open(fresh, "w", encoding="utf-8") as file:

@@ -23,7 +23,7 @@ class Bad:
     name: str
     code: int
     says: tuple[str, ...]
-    arrange: Callable[[Stack], None] = lambda stack: None
+    arrange: Callable[[Stack], None] = lambda _: None
     command: tuple[str, ...] = ("plan",)
     env: dict[str, str] = field(default_factory=dict)
 

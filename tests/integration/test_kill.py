@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -68,13 +69,13 @@ def _killed_after(stack: Stack, seconds: float) -> str:
     return f"{'it had ended' if ended else 'after'}: {lines[-1] if lines else 'nothing printed'}"
 
 
-def _whole(path: object) -> bool:
+def _whole(path: Path) -> bool:
     """Whether a document that calm writes can be parsed as what it is."""
-    name, text = str(path), open(str(path), encoding="utf-8", errors="replace").read()
-    if "/.calm-" in name:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    if path.name.startswith(".calm-"):
         return True
-    if name.endswith(".json"):
+    if path.suffix == ".json":
         return isinstance(json.loads(text), dict)
-    if name.endswith(".yml"):
+    if path.suffix == ".yml":
         return "services" in (yaml.safe_load(text) or {})
     return True
