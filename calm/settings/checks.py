@@ -66,7 +66,7 @@ def host_warnings(settings: Settings, *, cpus: float, memory_bytes: int) -> tupl
 
 def attempt_seconds(llm: LLM) -> float:
     """The longest that one provider can keep a caller waiting: every attempt and every pause, in seconds."""
-    pauses_ms = llm.retry_backoff_ms * (2**llm.max_retries - 1)
+    pauses_ms = llm.retry_backoff_ms * ((1 << llm.max_retries) - 1)
     return llm.request_timeout * (llm.max_retries + 1) + pauses_ms / 1000
 
 

@@ -108,9 +108,9 @@ def _expected(error: Any, place: Location) -> Any:
 
 def _at(place: Location) -> list[Any]:
     """The types that may stand at ``place``, found by walking down the models."""
-    found = list(_plain(Settings))
+    found = list(plain(Settings))
     for part in place:
-        found = [inner for outer in found for below in _below(outer, part) for inner in _plain(below)]
+        found = [inner for outer in found for below in _below(outer, part) for inner in plain(below)]
     return found
 
 
@@ -125,16 +125,18 @@ def _below(outer: Any, part: Any) -> Iterator[Any]:
         yield get_args(outer)[0]
 
 
-def _plain(annotation: Any) -> Iterator[Any]:
+def plain(annotation: Any) -> Iterator[Any]:
     """``annotation`` without ``Annotated``, and each member of a union by itself."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        yield from _plain(get_args(annotation)[0])
-    elif origin in (Union, types.UnionType):
-        for member in get_args(annotation):
-            yield from _plain(member)
-    else:
-        yield annotation
+    for member in members(annotation):
+        if get_origin(member) is Annotated:
+            yield from plain(get_args(member)[0])
+        else:
+            yield member
+
+
+def members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union; of anything else, itself."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
 
 
 def _keys(found: list[Any]) -> Iterator[str]:
