@@ -9,13 +9,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from calm.drift.host import merged
+from tests.integration.preloaded import Preloaded
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
+PLAIN = "CALM_PLAIN" in os.environ
 CALM = (str(Path(sys.executable).parent / "calm"),)
+
+
+@cache
+def _preloaded() -> Preloaded:
+    return Preloaded()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +104,13 @@ class Stack:
     ) -> Result:
         """Run ``calm COMMAND [this inventory] …``."""
         command, *rest = arguments
-        return self.run([*CALM, command, str(self.inventory), *rest], env=env, text=text, timeout=timeout)
+        whole = [command, str(self.inventory), *rest]
+        if PLAIN or text is None:
+            return self.run([*CALM, *whole], env=env, text=text, timeout=timeout)
+        code, out, err = _preloaded().run(
+            whole, env=self.environment(**(env or {})), text=text, timeout=timeout
+        )
+        return Result(code=code, out=out, err=err)
 
     def run(
         self,
