@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from docker import APIClient
 
-TIMEOUT = 2.0
+TIMEOUT = 2
 
 STALE = 60.0
 """Seconds after which a container is inspected again although the list shows no change."""
@@ -58,7 +58,7 @@ def look(
     before: Mapping[str, Kept] | None = None,
     *,
     wait: Callable[[], None] = lambda: None,
-    timeout: float = TIMEOUT,
+    timeout: int = TIMEOUT,
 ) -> Look:
     """All containers of the engine, running or not. Never raises.
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 
-def connect(*, timeout: float = 5.0) -> APIClient:
+def connect(*, timeout: int = 5) -> APIClient:
     """A client of the engine that ``docker`` itself would use: ``DOCKER_HOST``, else the current context.
 
     Clients are kept for the life of the process. Raises ``docker.errors.DockerException`` if nothing answers.
@@ -23,7 +23,7 @@ def connect(*, timeout: float = 5.0) -> APIClient:
 
 
 @lru_cache(maxsize=8)
-def _client(where: str | None, timeout: float) -> APIClient:
+def _client(where: str | None, timeout: int) -> APIClient:
     from docker import APIClient
     from docker.utils import kwargs_from_env
 

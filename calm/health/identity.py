@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cached_property, lru_cache
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
 from calm.health.processes import Process, lineage
@@ -96,28 +97,41 @@ class Identity:
             return False
         return self._matches(process, (*APP, *LLMSTER, *self.executables, *self._trusted))
 
-    @property
+    @cached_property
     def _trusted(self) -> list[str]:
         """Install locations that can only be LM Studio's: a packager's ``electron`` is everybody's."""
-        return [glob.escape(path) for path in self.installed if _names_lmstudio(self._path(path))]
+        return [glob.escape(path) for path in self.installed if _names_lmstudio(_path(self.system, path))]
 
     def _in_home(self, process: Process) -> bool:
         if self.home is None or process.executable is None:
             return False
-        return self._path(process.executable).is_relative_to(self._path(self.home))
+        return _lies_in(self.system, process.executable, self.home)
 
-    def _matches(self, process: Process, patterns: Iterable[str]) -> bool:
+    def _matches(self, process: Process, patterns: Sequence[str]) -> bool:
         if process.executable is None:
             return False
-        path = self._comparable(process.executable)
-        return any(fnmatchcase(path, self._comparable(pattern)) for pattern in patterns)
+        return _fits(self.system, process.executable, tuple(patterns))
 
-    def _path(self, text: str) -> PurePath:
-        return PureWindowsPath(text) if self.system == "Windows" else PurePosixPath(text)
 
-    def _comparable(self, text: str) -> str:
-        slashed = self._path(text).as_posix()
-        return slashed.lower() if self.system == "Windows" else slashed
+def _path(system: str, text: str) -> PurePath:
+    return PureWindowsPath(text) if system == "Windows" else PurePosixPath(text)
+
+
+def _comparable(system: str, text: str) -> str:
+    slashed = _path(system, text).as_posix()
+    return slashed.lower() if system == "Windows" else slashed
+
+
+# A host runs the same executables from one look to the next; parsing their paths is what would cost most.
+@lru_cache(maxsize=8192)
+def _fits(system: str, executable: str, patterns: tuple[str, ...]) -> bool:
+    path = _comparable(system, executable)
+    return any(fnmatchcase(path, _comparable(system, pattern)) for pattern in patterns)
+
+
+@lru_cache(maxsize=8192)
+def _lies_in(system: str, executable: str, folder: str) -> bool:
+    return _path(system, executable).is_relative_to(_path(system, folder))
 
 
 def _names_lmstudio(path: PurePath) -> bool:

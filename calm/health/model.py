@@ -47,7 +47,7 @@ class Instance:
     ``form`` is ``app`` or ``llmster``. ``listens`` are the TCP ports that the tree listens on;
     ``serves_api`` says that the API's port is among them, ``named`` that ``http-server.json`` names one of
     its processes. ``connections`` counts established connections of others to its ports. ``busy`` is true if
-    somebody is being served (see ``calm.health.busy``). ``members`` holds every process of the tree, the
+    somebody is being served (see ``calm.health.lmstudio``). ``members`` holds every process of the tree, the
     root first; foreign programs that LM Studio has started (a browser, say) are none of them.
     """
 
@@ -201,20 +201,22 @@ class Sample:
     """Counters that the next snapshot subtracts from its own: in memory only, never in JSON.
 
     ``at`` is monotonic time. Processes map to CPU seconds, the machine to (busy, all) CPU seconds, containers
-    are as ``calm.health.containers`` keeps them.
+    are as ``calm.health.containers`` keeps them, the table as ``calm.health.processes`` reads it.
     """
 
     at: float
     processes: Mapping[ProcessKey, float] = field(default_factory=dict)
     machine: tuple[float, float] | None = None
     containers: Mapping[str, Any] = field(default_factory=dict)
+    table: Mapping[int, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A host at one moment. Hand it to the next ``take`` as ``previous`` and that one need not wait.
 
-    ``window`` is the span that CPU figures are measured over; ``cost_ms`` what the snapshot took besides it.
+    ``window`` is the span that CPU figures are measured over, ``cost_ms`` what the snapshot took besides it,
+    ``cpu_ms`` the processor time that it cost, ``problems`` say what could not be measured and why.
     """
 
     host: str
@@ -226,6 +228,7 @@ class Snapshot:
     containers: tuple[Container, ...] | None = None
     endpoints: tuple[Endpoint, ...] = ()
     cost_ms: float | None = None
+    cpu_ms: float | None = None
     window: float | None = None
     problems: tuple[str, ...] = ()
     schema: int = SCHEMA

@@ -1,0 +1,75 @@
+"""Who is connected to LM Studio: what says that it is being served, and from which ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import psutil
+
+from calm.health.identity import Identity
+from calm.health.processes import Known
+
+SOCKETLESS = frozenset({"--type=renderer", "--type=gpu-process", "--type=zygote", "--type=broker"})
+"""Electron's children that hold no socket; asking each of them would only cost."""
+
+
+class End(NamedTuple):
+    """One end of a connection."""
+
+    address: str
+    port: int
+
+
+class Socket(NamedTuple):
+    """One TCP socket. ``far`` is ``None`` if nobody is connected."""
+
+    near: End
+    far: End | None
+    status: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sockets:
+    """The TCP sockets of one tree. ``served`` counts established connections of others to its ports.
+
+    Both ``None``: this user may not see them.
+    """
+
+    listens: tuple[int, ...] | None
+    served: int | None
+
+
+def look(members: Iterable[Known], identity: Identity) -> Sockets:
+    """The sockets of a tree's processes, without what they or this process say to each other."""
+    asked = [_of(member.handle) for member in members if _has_sockets(member, identity)]
+    known = [sockets for sockets in asked if sockets is not None]
+    if not known:
+        return Sockets(listens=None, served=None)
+    mine = {socket for sockets in known for socket in sockets}
+    listens = {socket.near.port for socket in mine if socket.status == psutil.CONN_LISTEN}
+    inner = {socket.near for socket in (*mine, *(_of(psutil.Process()) or ()))}
+    served = [socket for socket in mine if _serves(socket, listens) and socket.far not in inner]
+    return Sockets(listens=tuple(sorted(listens)), served=len(served))
+
+
+def _has_sockets(member: Known, identity: Identity) -> bool:
+    return identity.is_worker(member.process) or SOCKETLESS.isdisjoint(member.process.arguments)
+
+
+def _serves(socket: Socket, listens: set[int]) -> bool:
+    return socket.status == psutil.CONN_ESTABLISHED and socket.near.port in listens and socket.far is not None
+
+
+def _of(handle: psutil.Process) -> list[Socket] | None:
+    try:
+        found = handle.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return None
+    return [Socket(_end(each.laddr), _end(each.raddr) if each.raddr else None, each.status) for each in found]
+
+
+def _end(address: tuple[str, int]) -> End:
+    """An end as its peer sees it: a server of both families has IPv4 clients under IPv6 names."""
+    return End(address[0].removeprefix("::ffff:"), address[1])

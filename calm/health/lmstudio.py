@@ -1,0 +1,132 @@
+"""LM Studio's instances on this host: what they use, and whether they serve somebody.
+
+Nothing here asks LM Studio itself, and the command ``lms`` is never called: most of its commands start LM
+Studio if it is down.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from calm.health import connections, processes
+from calm.health.connections import Sockets
+from calm.health.home import Home, newest_conversation
+from calm.health.identity import Identity, Tree, Trees
+from calm.health.model import Instance, Leftover, ProcessKey
+from calm.health.processes import Known, cpu_percent, total
+
+SUSPECT = 50.0
+"""Percent of one core from which an instance that seems idle is looked at a second time."""
+
+SECOND_LOOK = 0.25
+"""Seconds that the second look takes."""
+
+CHATTING = 60.0
+"""Seconds after the last line of a chat in the window for which it counts as going on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """CPU seconds of processes at two moments, ``span`` seconds apart."""
+
+    before: Mapping[ProcessKey, float]
+    after: Mapping[ProcessKey, float]
+    span: float
+
+    def percent(self, key: ProcessKey) -> float | None:
+        """What one process used, in percent of one core."""
+        return cpu_percent(self._before(key), self.after.get(key), span=self.span)
+
+    def _before(self, key: ProcessKey) -> float | None:
+        # One that was born in between started from nothing.
+        born_since = time.time() - key.created_at <= self.span
+        return self.before.get(key, 0.0 if born_since else None)
+
+
+def instances(
+    trees: Trees, table: Mapping[int, Known], between: Between, home: Home, identity: Identity
+) -> tuple[Instance, ...]:
+    """The instances, measured, the oldest first."""
+    return tuple(_instance(tree, table, between, home, identity) for tree in trees.instances)
+
+
+def leftovers(trees: Trees, identity: Identity) -> tuple[Leftover, ...]:
+    """Helpers and workers whose instance is gone."""
+    return tuple(
+        Leftover(
+            pid=process.pid,
+            created_at=process.created_at,
+            executable=process.executable or "",
+            kind="worker" if identity.is_worker(process) else "helper",
+        )
+        for process in trees.leftovers
+    )
+
+
+def _instance(
+    tree: Tree, table: Mapping[int, Known], between: Between, home: Home, identity: Identity
+) -> Instance:
+    rows = [table[member.pid] for member in tree.members if member.pid in table]
+    root, keys = tree.root, [member.key for member in tree.members]
+    workers = [member.key for member in tree.members if identity.is_worker(member)]
+    sockets, used = connections.look(rows, identity), _used(between, keys)
+    memory = [processes.memory(row.handle) for row in rows]
+    return Instance(
+        root_pid=root.pid,
+        created_at=root.created_at,
+        executable=root.executable or "",
+        processes=len(tree.members),
+        cpu_percent=used,
+        uss_bytes=total(each.uss_bytes for each in memory),
+        swap_bytes=total(each.swap_bytes for each in memory),
+        busy=_busy(rows, sockets, used, home, identity),
+        form=identity.form(root),
+        arguments=root.arguments,
+        workers_cpu_percent=_used(between, workers),
+        listens=sockets.listens or (),
+        serves_api=None if sockets.listens is None else home.port in sockets.listens,
+        named=None if home.control_pid is None else home.control_pid in {key.pid for key in keys},
+        connections=sockets.served,
+        members=tuple(keys),
+    )
+
+
+def _used(between: Between, keys: Sequence[ProcessKey]) -> float | None:
+    used = total(between.percent(key) for key in keys)
+    return None if used is None else round(used, 2)
+
+
+def _busy(
+    rows: Sequence[Known], sockets: Sockets, used: float | None, home: Home, identity: Identity
+) -> bool | None:
+    """Whether somebody is being served; ``None`` if it cannot be told.
+
+    Somebody is if others hold connections to its ports, or a chat in its window was written just now. If
+    neither is so although it used much CPU, the requests may have come and gone between two looks: then a
+    second, short look decides, for CPU that belonged to a request is gone with it.
+    """
+    if sockets.served is None:
+        return None
+    if sockets.served or _chatting(home):
+        return True
+    if used is None or used < SUSPECT:
+        return False
+    now = _second_look(rows)
+    if now is None:
+        return None
+    return bool(connections.look(rows, identity).served) or now < used / 2
+
+
+def _second_look(rows: Sequence[Known]) -> float | None:
+    before, began = processes.cpu_seconds(rows), time.monotonic()
+    time.sleep(SECOND_LOOK)
+    after, span = processes.cpu_seconds(rows), time.monotonic() - began
+    spent = [after[key] - before[key] for key in before.keys() & after.keys()]
+    return cpu_percent(0.0, sum(spent), span=span) if spent else None
+
+
+def _chatting(home: Home) -> bool:
+    written = newest_conversation(home.path)
+    return written is not None and 0 <= time.time() - written < CHATTING
