@@ -1,4 +1,4 @@
-"""One declaration of a schedule, written for systemd, cron, launchd and Windows' Task Scheduler, and read back.
+"""One declaration of a schedule, written for systemd, cron, launchd and Task Scheduler, and read back.
 
 Every module here is pure: text in, text out. What a scheduler cannot do is refused or said, never faked.
 """
@@ -13,8 +13,8 @@ from calm.schedules.model import (
     Hourly,
     Monthly,
     Schedule,
-    Unreadable,
-    Unsupported,
+    UnreadableError,
+    UnsupportedError,
     Weekly,
     When,
 )
@@ -29,8 +29,8 @@ __all__ = [
     "Hourly",
     "Monthly",
     "Schedule",
-    "Unreadable",
-    "Unsupported",
+    "UnreadableError",
+    "UnsupportedError",
     "Weekly",
     "When",
 ]

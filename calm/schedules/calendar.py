@@ -12,7 +12,7 @@ from calm.schedules.model import (
     Daily,
     Hourly,
     Monthly,
-    Unsupported,
+    UnsupportedError,
     Weekly,
     When,
 )
@@ -73,7 +73,7 @@ def _spelt(item: str) -> range:
 
 
 def to_cron(when: When) -> str:
-    """The five fields. Raises :class:`Unsupported` for what cron has no fields for."""
+    """The five fields. Raises :class:`UnsupportedError` for what cron has no fields for."""
     match when:
         case Daily(clock=clock):
             return f"{clock.minute} {clock.hour} * * *"
@@ -87,11 +87,11 @@ def to_cron(when: When) -> str:
         case Calendar(expression=expression) if is_cron(expression):
             return expression
         case Calendar(expression=expression):
-            raise Unsupported(
+            raise UnsupportedError(
                 f'"{expression}" is not five fields as cron knows them; write it like "0 9 * * 1-5"'
             )
         case _:
-            raise Unsupported("cron has no fields for this")
+            raise UnsupportedError("cron has no fields for this")
 
 
 def from_cron(fields: str) -> When:
@@ -119,7 +119,7 @@ def _ordered(days: Iterable[str]) -> tuple[str, ...]:
 
 
 def to_systemd(when: When) -> str:
-    """An ``OnCalendar`` value. Raises :class:`Unsupported` for what only one of the two can say."""
+    """An ``OnCalendar`` value. Raises :class:`UnsupportedError` for what only one of the two can say."""
     match when:
         case Daily(clock=clock):
             return f"*-*-* {clock}:00"
@@ -134,7 +134,7 @@ def to_systemd(when: When) -> str:
         case Calendar(expression=expression):
             return expression
         case _:
-            raise Unsupported("this is no time of day")
+            raise UnsupportedError("this is no time of day")
 
 
 def from_systemd(expression: str) -> When:
@@ -158,7 +158,7 @@ def _translated(expression: str) -> str:
     minute, hour, day, month, weekday = expression.split()
     if day != "*" and weekday != "*":
         # cron(8) runs when either fits, systemd.time(7) when both do.
-        raise Unsupported(
+        raise UnsupportedError(
             f'"{expression}": cron means the day of the month OR the weekday, systemd can only say AND'
         )
     named = "" if weekday == "*" else _weekdays(weekday) + " "
@@ -193,5 +193,5 @@ def _cron_field(field: str, first: int) -> str:
 def _same(fields: str, expression: str) -> bool:
     try:
         return _translated(fields) == expression
-    except Unsupported:
+    except UnsupportedError:
         return False

@@ -15,8 +15,8 @@ from calm.schedules.model import (
     At,
     Every,
     Schedule,
-    Unreadable,
-    Unsupported,
+    UnreadableError,
+    UnsupportedError,
     When,
     sensible,
 )
@@ -34,8 +34,8 @@ _SUFFIX = " >/dev/null"  # cron mails what a job prints; what goes wrong is on s
 # The same wait on each run of a host and another on the next host, as systemd's FixedRandomDelay has it.
 _WAIT = 'sleep "$(expr "$(hostname | cksum | cut -d" " -f1)" % {jitter})"; exec "$@"'
 
-# One pid file instead of flock, which is not everywhere. The pid counts only while it is that program's: after
-# a reboot it may be another's. `exec` keeps the pid that was written.
+# One pid file instead of flock, which is not everywhere. The pid counts only while it is that program's:
+# after a reboot it may be another's. `exec` keeps the pid that was written.
 _REVIVE = (
     'f="$1"; shift; p="$(cat "$f" 2>/dev/null)" && kill -0 "$p" 2>/dev/null && '
     '{ [ ! -r "/proc/$p/cmdline" ] || grep -qF -- "$1" "/proc/$p/cmdline"; } && exit; '
@@ -44,7 +44,7 @@ _REVIVE = (
 
 
 def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ...]]:  # noqa: ARG001 - as the others
-    """What cron will really do, and a sentence for each difference. Raises :class:`Unsupported`."""
+    """What cron will really do, and a sentence for each difference. Raises :class:`UnsupportedError`."""
     _check_words(schedule.command)
     wanted = sensible(schedule)
     notes = (_NO_CATCHING_UP,) if wanted.catch_up else ()
@@ -53,7 +53,7 @@ def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ..
 
 
 def render(schedule: Schedule, place: Place) -> tuple[str, ...]:
-    """The crontab's lines for one schedule, without line ends. Raises :class:`Unsupported`."""
+    """The crontab's lines for one schedule, without line ends. Raises :class:`UnsupportedError`."""
     schedule, _ = effective(schedule, place)
     head = f"CALM_SCHEDULE={schedule.name}"
     if isinstance(schedule.when, Always):
@@ -66,22 +66,22 @@ def render(schedule: Schedule, place: Place) -> tuple[str, ...]:
 
 
 def parse(lines: tuple[str, ...]) -> Schedule:
-    """The schedule that these lines of one name make. Raises :class:`Unreadable`."""
+    """The schedule that these lines of one name make. Raises :class:`UnreadableError`."""
     matches = [_LINE.fullmatch(line.strip()) for line in lines]
     if not matches or any(match is None for match in matches):
-        raise Unreadable("not a line as calm writes it")
+        raise UnreadableError("not a line as calm writes it")
     found = [match for match in matches if match]
     if guard := _GUARD.fullmatch(found[0]["rest"]):
         return _service(found, guard["command"])
     if len(found) != 1:
-        raise Unreadable(f"{len(found)} lines of one job")
+        raise UnreadableError(f"{len(found)} lines of one job")
     return _job(found[0])
 
 
 def _service(found: list[re.Match[str]], command: str) -> Schedule:
     alike = len({match["rest"] for match in found}) == 1
     if not alike or tuple(match["when"] for match in found) != _SERVICE_TIMES:
-        raise Unreadable("a service has one line at boot and the same one each minute")
+        raise UnreadableError("a service has one line at boot and the same one each minute")
     # The words before the command: the pid file.
     return Schedule(name=found[0]["name"], when=Always(), command=_words(command)[1:])
 
@@ -101,7 +101,7 @@ def _job(match: re.Match[str]) -> Schedule:
             jitter=int(jitter["seconds"]) if jitter else 0,
         )
     except ValueError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableError(str(error)) from error
 
 
 def _revived(schedule: Schedule, place: Place) -> str:
@@ -115,7 +115,7 @@ def _fields(when: When) -> str:
         case At(event="boot"):
             return "@reboot"
         case At():
-            raise Unsupported("cron sees no login; use at: boot")
+            raise UnsupportedError("cron sees no login; use at: boot")
         case Every(seconds=seconds):
             return _every(seconds)
         case _:
@@ -134,7 +134,7 @@ def _every(seconds: int) -> str:
         return "0 * * * *" if hours == 1 else "0 0 * * *"
     if rest == 0 and 1 < hours < 24 and 24 % hours == 0:
         return f"0 */{hours} * * *"
-    raise Unsupported(
+    raise UnsupportedError(
         f"cron cannot do every {seconds} s evenly; use minutes that divide 60 or hours that divide 24"
     )
 
@@ -154,7 +154,7 @@ def _when(fields: str) -> When:
 def _check_words(words: tuple[str, ...]) -> None:
     # Crons do not agree on what a backslash before another character means (crontab(5) of each).
     if any("\\" in word for word in words):
-        raise Unsupported("a backslash in a command cannot be written so that every cron reads it alike")
+        raise UnsupportedError("a backslash in a command cannot be written so that every cron reads it alike")
 
 
 def _shell(words: tuple[str, ...]) -> str:

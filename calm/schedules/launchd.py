@@ -1,6 +1,6 @@
 """A schedule as a launchd property list of the user's agents.
 
-Keys: launchd.plist(5). A start missed in sleep happens at wake; one missed while the machine was off does not.
+Keys: launchd.plist(5). A start missed in sleep happens at wake; one missed while it was off is lost.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from calm.schedules.model import (
     Hourly,
     Monthly,
     Schedule,
-    Unreadable,
-    Unsupported,
+    UnreadableError,
+    UnsupportedError,
     Weekly,
     When,
     sensible,
@@ -33,14 +33,14 @@ _SUNDAY_FIRST = ("Sun", *DAYS[:-1])  # launchd counts weekdays from Sunday, 0
 
 
 def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ...]]:  # noqa: ARG001 - as the others
-    """What launchd will really do, and a sentence for each difference. Raises :class:`Unsupported`."""
+    """What launchd will really do, and a sentence for each difference. Raises :class:`UnsupportedError`."""
     wanted = sensible(schedule)
     if isinstance(wanted.when, Calendar):
-        raise Unsupported(
+        raise UnsupportedError(
             f'launchd has no calendar expressions ("{wanted.when.expression}"); use daily, weekly or monthly'
         )
     if wanted.when == At(event="boot"):
-        raise Unsupported("a user's agent of launchd sees no boot; use at: login")
+        raise UnsupportedError("a user's agent of launchd sees no boot; use at: login")
     notes = []
     if wanted.timeout is not None:
         notes.append("launchd has no time limit, so the timeout does not hold there")
@@ -54,7 +54,7 @@ def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ..
 
 
 def render(schedule: Schedule, place: Place) -> str:
-    """The property list as XML. Raises :class:`Unsupported`."""
+    """The property list as XML. Raises :class:`UnsupportedError`."""
     schedule, _ = effective(schedule, place)
     values: dict[str, Any] = {
         "Label": schedule.unit,
@@ -72,34 +72,34 @@ def render(schedule: Schedule, place: Place) -> str:
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that a property list makes. Raises :class:`Unreadable`."""
+    """The schedule that a property list makes. Raises :class:`UnreadableError`."""
     values = read(text)
     name = values.get("EnvironmentVariables", {}).get("CALM_SCHEDULE")
     if not name:
-        raise Unreadable("no property list with our mark")
+        raise UnreadableError("no property list with our mark")
     try:
         return Schedule(name=name, when=_when(values), command=tuple(values.get("ProgramArguments", ())))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Unreadable(f"{name}: {error}") from error
+        raise UnreadableError(f"{name}: {error}") from error
 
 
 def owner(text: str) -> str | None:
     """The root of the calm that wrote this list, or None for somebody else's."""
     try:
         root = read(text).get("EnvironmentVariables", {}).get("CALM_ROOT")
-    except Unreadable:
+    except UnreadableError:
         return None
     return root if isinstance(root, str) else None
 
 
 def read(text: str) -> Mapping[str, Any]:
-    """The values of a property list. Raises :class:`Unreadable`."""
+    """The values of a property list. Raises :class:`UnreadableError`."""
     try:
         values = plistlib.loads(text.encode())
     except Exception as error:  # plistlib lets expat's and its own errors through
-        raise Unreadable(f"not a property list: {error}") from error
+        raise UnreadableError(f"not a property list: {error}") from error
     if not isinstance(values, dict):
-        raise Unreadable("a property list of a job is a dictionary")
+        raise UnreadableError("a property list of a job is a dictionary")
     return values
 
 
@@ -121,7 +121,7 @@ def _times(when: When) -> dict[str, Any]:
             each = [{"Weekday": _SUNDAY_FIRST.index(day), **_clock(clock)} for day in days]
             return {"StartCalendarInterval": each if len(each) > 1 else each[0]}
         case _:
-            raise Unsupported("launchd has no calendar expressions")
+            raise UnsupportedError("launchd has no calendar expressions")
 
 
 def _clock(clock: Clock) -> dict[str, int]:

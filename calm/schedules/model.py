@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 PREFIX = "calm-"
-"""Begins the name of every unit, agent and task of ours. It does not prove that one is ours: a mark inside does."""
+"""Begins the name of every unit and agent of ours. It proves nothing: a mark inside does."""
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
@@ -15,11 +15,11 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
-class Unsupported(ValueError):
+class UnsupportedError(ValueError):
     """The scheduler cannot do what the schedule asks; the message is a plain sentence."""
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A scheduler's entry is not a schedule as calm writes them."""
 
 
@@ -129,7 +129,7 @@ class Schedule:
 
 
 def sensible(schedule: Schedule) -> Schedule:
-    """The schedule without what has no meaning for its kind: a service has no timeout, an interval no catching up."""
+    """The schedule without what its kind has no use for: a service has no timeout, for one."""
     if isinstance(schedule.when, Always):
         return replace(schedule, timeout=None, jitter=0, catch_up=False)
     return replace(schedule, catch_up=False) if isinstance(schedule.when, Every | At) else schedule

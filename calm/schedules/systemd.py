@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping
 
 from calm.desired.templates import render as render_template
 from calm.schedules.calendar import from_systemd, to_systemd
-from calm.schedules.model import Always, At, Every, Schedule, Unreadable, Unsupported, When, sensible
+from calm.schedules.model import (
+    Always,
+    At,
+    Every,
+    Schedule,
+    UnreadableError,
+    UnsupportedError,
+    When,
+    sensible,
+)
 from calm.schedules.place import Place
 
 Fields = dict[str, tuple[str, ...]]
@@ -24,11 +33,11 @@ _STARTERS = frozenset({"heal", "watch", "up", "lmstudio", "restart"})
 
 
 def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ...]]:
-    """What systemd will really do, and a sentence for each difference. Raises :class:`Unsupported`."""
+    """What systemd will really do, and a sentence for each difference. Raises :class:`UnsupportedError`."""
     if schedule.when == At(event="login") and place.scope == "system":
-        raise Unsupported("a system timer sees no login; use the backend systemd-user, or at: boot")
+        raise UnsupportedError("a system timer sees no login; use the backend systemd-user, or at: boot")
     if schedule.when == At(event="boot") and place.scope == "user":
-        raise Unsupported("a user's systemd sees no boot; use at: login, which a lingering user has at boot")
+        raise UnsupportedError("a user's systemd sees no boot; use at: login (at boot, if the user lingers)")
     if not isinstance(schedule.when, Always | At | Every):
         to_systemd(schedule.when)
     return sensible(schedule), ()
@@ -40,7 +49,7 @@ def main_unit(schedule: Schedule) -> str:
 
 
 def render(schedule: Schedule, place: Place) -> dict[str, str]:
-    """The unit files by name. Raises :class:`Unsupported`."""
+    """The unit files by name. Raises :class:`UnsupportedError`."""
     schedule, _ = effective(schedule, place)
     values = {"name": schedule.name, "root": place.root, "scope": place.scope}
     values |= {"exec_start": _quoted(schedule.command, program=True)}
@@ -58,13 +67,13 @@ def render(schedule: Schedule, place: Place) -> dict[str, str]:
 
 
 def parse(files: Mapping[str, str]) -> Schedule:
-    """The schedule that these unit files make. Raises :class:`Unreadable`."""
+    """The schedule that these unit files make. Raises :class:`UnreadableError`."""
     found = {name: fields(text) for name, text in files.items()}
     service = next((unit for name, unit in found.items() if name.endswith(".service")), {})
     timer = next((unit for name, unit in found.items() if name.endswith(".timer")), None)
     if name := one(service, f"{MARK}.Name"):
         return _schedule(name, service, timer)
-    raise Unreadable("no service unit with our mark")
+    raise UnreadableError("no service unit with our mark")
 
 
 def _schedule(name: str, service: Fields, timer: Fields | None) -> Schedule:
@@ -82,7 +91,7 @@ def _schedule(name: str, service: Fields, timer: Fields | None) -> Schedule:
             catch_up=one(timer, "Timer.Persistent") == "true",
         )
     except ValueError as error:
-        raise Unreadable(f"{name}: {error}") from error
+        raise UnreadableError(f"{name}: {error}") from error
 
 
 def owner(text: str) -> str | None:

@@ -24,8 +24,8 @@ from calm.schedules.model import (
     Hourly,
     Monthly,
     Schedule,
-    Unreadable,
-    Unsupported,
+    UnreadableError,
+    UnsupportedError,
     Weekly,
     When,
     sensible,
@@ -51,17 +51,17 @@ _LONGEST_EVERY = 31 * 86400
 
 
 def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ...]]:  # noqa: ARG001 - as the others
-    """What Task Scheduler will really do. Raises :class:`Unsupported`."""
+    """What Task Scheduler will really do. Raises :class:`UnsupportedError`."""
     wanted = sensible(schedule)
     match wanted.when:
         case Calendar(expression=expression):
-            raise Unsupported(
+            raise UnsupportedError(
                 f'Task Scheduler has no calendar expressions ("{expression}"); use daily, weekly or monthly'
             )
         case At(event="boot"):
-            raise Unsupported("a task of the logged-in user sees no boot; use at: login")
+            raise UnsupportedError("a task of the logged-in user sees no boot; use at: login")
         case Every(seconds=seconds) if seconds % 60 or not 60 <= seconds <= _LONGEST_EVERY:
-            raise Unsupported(
+            raise UnsupportedError(
                 f"Task Scheduler repeats in whole minutes, at most 31 days apart, not every {seconds} s"
             )
         case Every(seconds=3600):
@@ -74,7 +74,7 @@ def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ..
 
 
 def render(schedule: Schedule, place: Place) -> str:
-    """The task's XML. Write it with :func:`encoded`. Raises :class:`Unsupported`."""
+    """The task's XML. Write it with :func:`encoded`. Raises :class:`UnsupportedError`."""
     schedule, _ = effective(schedule, place)
     task = Xml.Element("Task", {"version": "1.2", "xmlns": NAMESPACE})
     about = Xml.SubElement(task, "RegistrationInfo")
@@ -98,14 +98,14 @@ def encoded(text: str) -> bytes:
 
 
 def parse(text: str) -> Schedule:
-    """The schedule that a task's XML makes. Raises :class:`Unreadable`.
+    """The schedule that a task's XML makes. Raises :class:`UnreadableError`.
 
     Lenient as to the text around it: ``schtasks /Query /XML`` says UTF-16 whatever it writes.
     """
     task = _task(text)
     name = (_text(task, "RegistrationInfo/URI") or "").rpartition("\\")[2]
     if owner(text) is None:
-        raise Unreadable("no task with our mark")
+        raise UnreadableError("no task with our mark")
     try:
         return Schedule(
             name=name,
@@ -116,14 +116,14 @@ def parse(text: str) -> Schedule:
             catch_up=_text(task, "Settings/StartWhenAvailable") == "true",
         )
     except ValueError as error:
-        raise Unreadable(f"{name}: {error}") from error
+        raise UnreadableError(f"{name}: {error}") from error
 
 
 def owner(text: str) -> str | None:
     """The root of the calm that wrote this task, or None for somebody else's."""
     try:
         source = _text(_task(text), "RegistrationInfo/Source") or ""
-    except Unreadable:
+    except UnreadableError:
         return None
     return source.removeprefix("calm ") if source.startswith("calm ") else None
 
@@ -153,7 +153,7 @@ def _trigger(triggers: Xml.Element, schedule: Schedule, place: Place) -> None:
         case Daily() | Weekly() | Monthly():
             _calendar_trigger(triggers, schedule, schedule.when)
         case _:
-            raise Unsupported("Task Scheduler has no calendar expressions")
+            raise UnsupportedError("Task Scheduler has no calendar expressions")
 
 
 def _repeated(triggers: Xml.Element, schedule: Schedule, seconds: int, start: str) -> None:
@@ -230,11 +230,11 @@ def _seconds(duration: str) -> int:
 def _task(text: str) -> Xml.Element:
     start = text.find("<Task")
     if start < 0:
-        raise Unreadable("no task in this text")
+        raise UnreadableError("no task in this text")
     try:
         return Xml.fromstring(text[start:].replace("\x00", "").strip())
     except Xml.ParseError as error:
-        raise Unreadable(f"the task is no XML: {error}") from error
+        raise UnreadableError(f"the task is no XML: {error}") from error
 
 
 def _find(task: Xml.Element, path: str) -> Xml.Element | None:

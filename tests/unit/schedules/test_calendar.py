@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 
 from calm.schedules.calendar import calendar, from_cron, from_systemd, is_cron, to_cron, to_systemd
-from calm.schedules.model import Calendar, Clock, Daily, Hourly, Monthly, Unsupported, Weekly
+from calm.schedules.model import Calendar, Clock, Daily, Hourly, Monthly, UnsupportedError, Weekly
 from tests.unit.schedules.declarations import cron_fields
 
 
@@ -19,7 +19,7 @@ def test_cron_fields_survive_both_schedulers(fields: str) -> None:
     assert from_cron(to_cron(when)) == when
     try:
         expression = to_systemd(when)
-    except Unsupported:
+    except UnsupportedError:
         assume(False)
     else:
         assert from_systemd(expression) == when
@@ -60,7 +60,7 @@ def test_what_is_no_cron_expression(fields: str) -> None:
 
 
 def test_day_of_month_or_weekday_is_refused_for_systemd() -> None:
-    with pytest.raises(Unsupported, match="OR"):
+    with pytest.raises(UnsupportedError, match="OR"):
         to_systemd(calendar("0 9 1 * 1"))
 
 

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 
 from calm.schedules import cron
 from calm.schedules.calendar import calendar
-from calm.schedules.model import Always, At, Every, Schedule, Unreadable, Unsupported
+from calm.schedules.model import Always, At, Every, Schedule, UnreadableError, UnsupportedError
 from calm.schedules.place import Place
 from tests.unit.schedules.declarations import TABLE, schedules
 from tests.unit.schedules.golden import same
@@ -18,7 +18,7 @@ PLACE = Place(root="/home/ann/calm", home="/home/ann")
 def _can(schedule: Schedule) -> Schedule:
     try:
         return cron.effective(schedule, PLACE)[0]
-    except Unsupported:
+    except UnsupportedError:
         assume(False)
         raise
 
@@ -61,12 +61,12 @@ def test_golden(name: str) -> None:
     ],
 )
 def test_what_cron_cannot_do_is_refused_in_plain_words(when: Every, says: str) -> None:
-    with pytest.raises(Unsupported, match=says):
+    with pytest.raises(UnsupportedError, match=says):
         cron.render(Schedule(name="odd", when=when, command=("/opt/calm",)), PLACE)
 
 
 def test_a_backslash_is_refused_since_crons_read_it_differently() -> None:
-    with pytest.raises(Unsupported, match="backslash"):
+    with pytest.raises(UnsupportedError, match="backslash"):
         cron.render(Schedule(name="odd", when=Every(seconds=60), command=("/opt/calm", "a\\b")), PLACE)
 
 
@@ -75,11 +75,11 @@ def test_a_backslash_is_refused_since_crons_read_it_differently() -> None:
     ["30 4 * * * CALM_SCHEDULE=prune", "0 23 * * 0 /opt/calm prune", "# 0 23 * * 0 CALM_SCHEDULE=prune x"],
 )
 def test_an_edited_line_is_unreadable(edit: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableError):
         cron.parse((edit,))
 
 
 def test_two_lines_of_one_job_are_unreadable() -> None:
     (line,) = cron.render(TABLE["hourly"], PLACE)
-    with pytest.raises(Unreadable, match="2 lines"):
+    with pytest.raises(UnreadableError, match="2 lines"):
         cron.parse((line, line))

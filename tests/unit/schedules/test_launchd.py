@@ -9,7 +9,7 @@ from hypothesis import assume, given
 
 from calm.schedules import launchd
 from calm.schedules.calendar import calendar
-from calm.schedules.model import At, Schedule, Unreadable, Unsupported
+from calm.schedules.model import At, Schedule, UnreadableError, UnsupportedError
 from calm.schedules.place import Place
 from tests.unit.schedules.declarations import TABLE, schedules
 from tests.unit.schedules.golden import same
@@ -21,7 +21,7 @@ PLACE = Place(root="/Users/ann/calm", home="/Users/ann")
 def test_what_is_rendered_reads_back_as_what_launchd_does(schedule: Schedule) -> None:
     try:
         real, notes = launchd.effective(schedule, PLACE)
-    except Unsupported:
+    except UnsupportedError:
         assume(False)
         raise
     assert launchd.parse(launchd.render(schedule, PLACE)) == real
@@ -40,7 +40,7 @@ def test_golden(name: str) -> None:
 def test_what_launchd_cannot_do_is_refused_in_plain_words(when: At) -> None:
     schedule = Schedule(name="odd", when=when, command=("/opt/calm",))
     if isinstance(when, At) or "1 1" in str(when):
-        with pytest.raises(Unsupported, match="launchd"):
+        with pytest.raises(UnsupportedError, match="launchd"):
             launchd.render(schedule, PLACE)
     else:
         assert launchd.parse(launchd.render(schedule, PLACE)) == schedule  # it is weekly, spelt as cron does
@@ -54,6 +54,6 @@ def test_the_service_is_kept_alive() -> None:
 
 @pytest.mark.parametrize("text", ["", "not xml", "<plist><array/></plist>", "<plist><dict/></plist>"])
 def test_what_is_not_ours_is_unreadable(text: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableError):
         launchd.parse(text)
     assert launchd.owner(text) is None

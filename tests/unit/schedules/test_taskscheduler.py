@@ -7,7 +7,7 @@ from hypothesis import assume, given
 
 from calm.schedules import taskscheduler
 from calm.schedules.calendar import calendar
-from calm.schedules.model import At, Every, Schedule, Unreadable, Unsupported
+from calm.schedules.model import At, Every, Schedule, UnreadableError, UnsupportedError
 from calm.schedules.place import Place
 from tests.unit.schedules.declarations import TABLE, schedules
 from tests.unit.schedules.golden import same
@@ -19,7 +19,7 @@ PLACE = Place(root="C:\\Users\\ann\\calm", home="C:\\Users\\ann", user="DESK\\an
 def test_what_is_rendered_reads_back_as_what_the_scheduler_does(schedule: Schedule) -> None:
     try:
         real, _ = taskscheduler.effective(schedule, PLACE)
-    except Unsupported:
+    except UnsupportedError:
         assume(False)
         raise
     assert taskscheduler.parse(taskscheduler.render(schedule, PLACE)) == real
@@ -56,12 +56,12 @@ def test_what_schtasks_prints_is_read_leniently() -> None:
 
 @pytest.mark.parametrize("when", [At(event="boot"), Every(seconds=90), calendar("*/7 8-18 * * *")])
 def test_what_the_scheduler_cannot_do_is_refused_in_plain_words(when: At) -> None:
-    with pytest.raises(Unsupported):
+    with pytest.raises(UnsupportedError):
         taskscheduler.render(Schedule(name="odd", when=when, command=("calm",)), PLACE)
 
 
 @pytest.mark.parametrize("text", ["", "ERROR: The system cannot find the file", "<Task", "<Task></Task>"])
 def test_what_is_not_ours_is_unreadable(text: str) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableError):
         taskscheduler.parse(text)
     assert taskscheduler.owner(text) is None
