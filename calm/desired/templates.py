@@ -1,0 +1,79 @@
+"""Everything that calm writes on a host is rendered from ``<checkout>/templates``.
+
+A name that a template uses and nobody gives is an error, never an empty string.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calm.settings.problems import Problem, SettingsError
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+class TemplateError(SettingsError):
+    """A template that cannot be found or rendered. It is part of the checkout, so it counts as settings."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__([Problem(path=f"templates/{name}", message=message)])
+
+
+def render(name: str, **values: Any) -> str:
+    """The text of ``templates/<name>`` with ``values`` in it.
+
+    Beside Jinja's own filters there are ``json`` (a value as JSON, which YAML reads, too) and ``compose``
+    (likewise, with each ``$`` doubled, which Compose would take for a variable).
+
+    Raises:
+        TemplateError: it is missing, is no template, or uses a name that is not in ``values``.
+    """
+    from jinja2 import TemplateError as Broken
+
+    try:
+        return _environment(checkout()).get_template(name).render(**values)
+    except Broken as error:
+        raise TemplateError(name, f"{type(error).__name__}: {error}") from error
+
+
+def checkout() -> Path:
+    """The folder with ``deploy.py`` and ``templates/``: the current folder's nearest parent, or this file's.
+
+    Raises:
+        TemplateError: there is none.
+    """
+    for start in (Path.cwd(), Path(__file__).resolve().parent):
+        for folder in (start, *start.parents):
+            if (folder / "deploy.py").is_file() and (folder / "templates").is_dir():
+                return folder
+    raise TemplateError("", "there is no checkout here: no folder above has deploy.py and templates/ in it")
+
+
+def compose_text(value: str) -> str:
+    """``value`` so that Compose reads it back as it is: ``$`` begins a variable there."""
+    return value.replace("$", "$$")
+
+
+@cache
+def _environment(folder: Path) -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(folder / "templates"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["json"] = _json
+    environment.filters["compose"] = lambda value: _json(compose_text(str(value)))
+    return environment
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
