@@ -51,7 +51,7 @@ def main_unit(schedule: Schedule) -> str:
 def render(schedule: Schedule, place: Place) -> dict[str, str]:
     """The unit files by name. Raises :class:`UnsupportedError`."""
     schedule, _ = effective(schedule, place)
-    values = {"name": schedule.name, "root": place.root, "scope": place.scope}
+    values = {"schedule": schedule.name, "root": place.root, "scope": place.scope}
     values |= {"exec_start": _quoted(schedule.command, program=True)}
     values |= {"environment": _quoted((f"HOME={place.home}",)), "writable": _quoted((place.root,))}
     if isinstance(schedule.when, Always):
