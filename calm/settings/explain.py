@@ -94,7 +94,7 @@ def _suggestion(error: Any, place: Location) -> str | None:
 
 
 def _nearest(word: Any, words: list[str]) -> str | None:
-    spellings = (str(word), str(word).replace("-", "_"), str(word).lower())
+    spellings = (str(word), str(word).replace("-", "_"), str(word).lower(), str(word).upper())
     near = (match for spelling in spellings for match in difflib.get_close_matches(spelling, words, n=1))
     return next(near, None)
 

@@ -19,7 +19,7 @@ Provider = Annotated[
 Endpoint = Annotated[
     str,
     matching(
-        r"https?://[^\s/]+(/\S*)?",
+        r"https?://[^\s/@]+(/\S*)?",
         'an end point; write a URL such as "http://localhost:1234/v1/chat/completions"',
     ),
 ]

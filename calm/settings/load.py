@@ -147,7 +147,10 @@ def _validated(data: Mapping[str, Any]) -> tuple[Settings, list[tuple[Location, 
             return Settings.model_validate(data), wrong
         except ValidationError as error:
             found = [(_location(item), item) for item in error.errors()]
-            wrong += found
+            # What is wrong now only because a wrong value has gone is not worth a word.
+            wrong += [
+                new for new in found if not any(_overlap(dotted(new[0]), dotted(old)) for old, _ in wrong)
+            ]
             data = _without(data, [place for place, _ in found])
 
 

@@ -23,7 +23,8 @@ GIVEN = ("gemini_api_key",)
 """Secrets that only the inventory can give."""
 
 _LOOKS_SECRET = re.compile(
-    r"passw|passphrase|secret|token|api_?key|access_?key|private_?key|credential", re.IGNORECASE
+    r"passw|passphrase|pass$|secret|token|credential|auth$|(api|access|private)[-_]?key|[-_]key$",
+    re.IGNORECASE,
 )
 
 
