@@ -30,7 +30,7 @@ _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400, "day
 _SPAN = re.compile(r"([\d.]+)\s*(us|ms|min|month|s|h|d|day|w|y)s?\b")
 
 
-def read(request: dict[str, Any]) -> dict[str, Any]:
+def read(request: dict[str, Any], _root: str | None = None) -> dict[str, Any]:
     """What there is of schedulers and of our entries in them.
 
     ``request`` has ``prefix``, ``names`` and ``backend``. The answer has ``backend_facts``; ``units`` and
