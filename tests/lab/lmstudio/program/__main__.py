@@ -1,0 +1,5 @@
+"""Entry of the stand-in, run as ``lm-studio RESOURCES/app`` or ``llmster .bundle``."""
+
+from root import main
+
+main()
