@@ -81,15 +81,28 @@ def delay(key: str, turns: Sequence[Act], limits: Limits) -> float:
     A row ends when a target was left alone for ``window`` seconds. The jitter is fixed by the act itself, so
     that the answer is the same whenever and by whomever it is asked.
     """
-    row = 1
-    for before, after in reversed(list(pairwise(turns))):
-        if after.began - _end(before) >= limits.window:
-            break
-        row += 1
+    row = _row(turns, limits)
     # 2 ** 64 seconds are past any cap; the exponent is bounded so that no float overflows.
     base = min(limits.first_delay * 2.0 ** min(row - 1, 64), limits.longest_delay)
     share = crc32(f"{key} {turns[-1].turn}".encode()) / 0xFFFF_FFFF
     return base * (1 + limits.jitter * share)
+
+
+def row(acts: Sequence[Act], *, now: float, limits: Limits) -> int:
+    """How many acts the row has that is still going on: which rung of a ladder comes next."""
+    turns = _turns(acts, now)
+    if not turns or now - _end(turns[-1]) >= limits.window:
+        return 0
+    return _row(turns, limits)
+
+
+def _row(turns: Sequence[Act], limits: Limits) -> int:
+    count = 1
+    for before, after in reversed(list(pairwise(turns))):
+        if after.began - _end(before) >= limits.window:
+            break
+        count += 1
+    return count
 
 
 def _not_before(key: str, turns: Sequence[Act], limits: Limits) -> float:

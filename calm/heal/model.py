@@ -64,6 +64,14 @@ class Remedy:
         return {name: getattr(self, name) for name in names}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one act ended. ``deferred``: right before it, it turned out to be needless or unwise."""
+
+    result: Literal["done", "failed", "deferred"]
+    says: str
+
+
 def budget_key(target: str) -> str:
     """What a budget is kept for.
 
