@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -206,6 +207,8 @@ class LMStudio:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
+        # Reaped as soon as it ends, as the desktop's session would.
+        threading.Thread(target=process.wait, daemon=True).start()
         note = self.home / "lab" / f"{process.pid}.json"
         wait_until(note.exists, f"the stand-in {process.pid} did not start")
         if serves and not switches.get("hang"):

@@ -1,6 +1,6 @@
 """The stand-in's ``lms``: as the real one, most of its commands start LM Studio if it is down.
 
-Every call is noted in ``lms-calls.jsonl`` beside LM Studio's home, so that a test can say that nobody called it.
+Every call is noted in ``lab/lms-calls.jsonl`` in LM Studio's home, so that a test can say that nobody called.
 """
 
 from __future__ import annotations

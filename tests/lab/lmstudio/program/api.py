@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from root import App
 
-WORDS = [
+WORDS = (
     "a",
     "calm",
     "machine",
@@ -25,13 +25,8 @@ WORDS = [
     "pace",
     "and",
     "then",
-    "it",
     "rests",
-    "until",
-    "somebody",
-    "asks",
-    "again",
-]
+)
 
 
 class Server(ThreadingHTTPServer):

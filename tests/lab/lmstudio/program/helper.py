@@ -1,6 +1,6 @@
 """A child of the stand-in: an Electron helper or a node worker. It does what its parent says on stdin.
 
-It ends when its parent's end of the pipe closes, as Electron's helpers do when they lose their browser process.
+It ends when its parent's end of the pipe closes, as Electron's helpers do that lose their browser process.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 
 class Habits:
@@ -47,11 +48,11 @@ class Habits:
 
 def owner_gone(owner: dict[str, object]) -> bool:
     """Whether the test run that installed the stand-in has ended: then nothing of it may stay."""
-    if not os.path.isdir("/proc/self"):
+    if not Path("/proc/self").is_dir():
         return False
     try:
-        with open(f"/proc/{owner['pid']}/stat") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[19] != owner["started"]
+        stat = Path(f"/proc/{owner['pid']}/stat").read_text()
+        return stat.rsplit(")", 1)[1].split()[19] != owner["started"]
     except OSError:
         return True
 

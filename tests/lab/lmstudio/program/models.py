@@ -58,7 +58,7 @@ class Models:
         return gone is not None
 
     def wanted(self, name: str, *, jit: bool, ttl: float | None, evict: bool) -> Loaded:
-        """The instance that a chat asks for, loaded on demand if that is on; ``KeyError`` if it cannot be had."""
+        """The instance that a chat asks for, loaded on demand if ``jit``; ``KeyError`` if it cannot be had."""
         with self._lock:
             if not name and self.loaded:
                 return next(iter(self.loaded.values()))

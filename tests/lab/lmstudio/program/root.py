@@ -1,4 +1,4 @@
-"""The stand-in's root process: it starts the tree, serves the API, owns its settings and quits when told to."""
+"""The stand-in's root process: it starts the tree, serves the API, owns its settings, quits when told to."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class App:
         return self.models.wanted(name, jit=self.jit, ttl=idle, evict=evict)
 
     def control(self, switches: dict[str, Any]) -> None:
-        """Take on habits: spin and leak_in name ``root`` or ``worker``; hang, refuse_quit, token, work, pace."""
+        """Take on habits; ``spin`` and ``leak_in`` name the place, ``root`` or ``worker``."""
         self.switches |= switches
         (self.running.clear if self.switches.get("hang") else self.running.set)()
         leak, place = self.switches.get("leak_mb_per_s", 0), self.switches.get("leak_in", "root")
