@@ -62,6 +62,18 @@ def as_path(parent: str, key: str) -> str:
     return f"{parent}.{key}" if parent else key
 
 
+def joined(lower: Mapping[str, Json], upper: Mapping[str, Json]) -> dict[str, Json]:
+    """A deep merge: mappings are joined, any other value of ``upper`` takes that of ``lower``'s place."""
+    out = dict(lower)
+    for key, value in upper.items():
+        old = out.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping):
+            out[key] = joined(old, value)
+        else:
+            out[key] = value
+    return out
+
+
 def leaves(
     declared: Mapping[str, Json], parents: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Json]]:
@@ -72,11 +84,6 @@ def leaves(
             yield from leaves(value, keys)
         else:
             yield keys, value
-
-
-def flattened(declared: Mapping[str, Json]) -> dict[str, Json]:
-    """The declared values by dotted path, as the record keeps them."""
-    return {".".join(keys): value for keys, value in leaves(declared)}
 
 
 def changes(

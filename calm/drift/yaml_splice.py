@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from calm.drift import yaml_text
-from calm.drift.merge import MergeError, Same, as_path, plain_same
+from calm.drift.merge import MergeError, Same, as_path, joined, plain_same
 from calm.drift.model import Json
 
 _COMMENT = re.compile(r"(^|\s)#", re.MULTILINE)
@@ -303,7 +303,7 @@ def _prove(edits: _Edits, new: str, name: str, wanted: Mapping[str, Json]) -> No
     try:
         before, after = _root(edits.text), _root(new)
         kept = _others(before, name) == _others(after, name) and _same_outside(edits, before, new, name)
-        meant = _joined(section(edits.text, name), wanted)
+        meant = joined(section(edits.text, name), wanted)
         if kept and _means(section(new, name), meant, edits.same):
             return
     except MergeError:
@@ -347,17 +347,6 @@ def _fingerprint(node: yaml.Node, seen: dict[int, str]) -> str:
 
 def _parts(node: yaml.Node) -> list[yaml.Node]:
     return [part for each in node.value for part in (each if isinstance(each, tuple) else (each,))]
-
-
-def _joined(lower: Mapping[str, Json], upper: Mapping[str, Json]) -> dict[str, Json]:
-    out = dict(lower)
-    for key, value in upper.items():
-        old = out.get(key)
-        if isinstance(old, Mapping) and isinstance(value, Mapping):
-            out[key] = _joined(old, value)
-        else:
-            out[key] = value
-    return out
 
 
 def _means(present: Json, wanted: Json, same: Same) -> bool:

@@ -1,6 +1,6 @@
 import pytest
 
-from calm.drift.merge import changes, flattened, masked_same, plain_same
+from calm.drift.merge import changes, joined, leaves, masked_same, plain_same
 from calm.drift.model import Json, Origin
 from calm.onhost.masking import Masker
 
@@ -55,5 +55,13 @@ def test_a_change_of_a_secret_is_sensitive() -> None:
     assert change.to_json() == {"path": "hfToken", "before": None, "after": None, "sensitive": True}
 
 
-def test_recorded_values_are_flat() -> None:
-    assert flattened({"a": {"b": {"c": 1}, "d": {}}, "e": [1]}) == {"a.b.c": 1, "a.d": {}, "e": [1]}
+def test_leaves_open_mappings_and_keep_lists() -> None:
+    found = list(leaves({"a": {"b.c": {"d": 1}, "e": {}}, "f": [1]}))
+    assert found == [(("a", "b.c", "d"), 1), (("a", "e"), {}), (("f",), [1])]
+
+
+def test_a_deep_merge_replaces_what_is_no_mapping() -> None:
+    assert joined({"a": {"b": 1, "c": [1]}, "d": 1}, {"a": {"c": [2]}, "d": {}}) == {
+        "a": {"b": 1, "c": [2]},
+        "d": {},
+    }
