@@ -55,11 +55,13 @@ def converge_all(kinds: tuple[str, ...]) -> None:
     fails must not stop those that do not need it.
     """
     run = board.current().host(host.name)
-    if run.drift is None:
+    if run.drift is None or run.error is not None:
         return
     for resource in run.drift.resources:
         if resource.kind in kinds:
-            remember(run, resource.id, converge(resource_id=resource.id, name=resource.id, _ignore_errors=True))
+            remember(
+                run, resource.id, converge(resource_id=resource.id, name=resource.id, _ignore_errors=True)
+            )
 
 
 def remember(run: board.HostRun, identity: str, meta: OperationMeta) -> None:

@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 def installed() -> None:
     """Install the agent, bring it to this checkout's release, or repair a broken one."""
     run = board.current().host(host.name)
-    if run.drift is None:
+    if run.drift is None or run.error is not None:
         return
     for resource in run.drift.resources:
         if resource.kind == "agent":

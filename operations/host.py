@@ -13,11 +13,14 @@ from pyinfra.api.command import FunctionCommand
 from calm.drift import host as drift
 from calm.drift.model import Context
 from calm.drift.record import after
+from calm.drift.removal import removal
 from calm.fleet import board
+from calm.fleet.generations import NoGenerationError, history
 from calm.fleet.layers import layers
 from calm.fleet.payload import Payload
 from calm.onhost import script
 from calm.release import fingerprint
+from calm.settings.dump import to_json
 from calm.settings.load import SettingsError, load
 from calm.settings.secrets import resolve
 from facts.host import State
@@ -35,6 +38,12 @@ def begin() -> None:
     run = board.current().host(host.name)
     try:
         _look(run)
+    except NoGenerationError as error:
+        run.error = board.HostError(
+            code="generation",
+            message=str(error),
+            hint="`calm plan` shows what the settings of now would change.",
+        )
     except SettingsError as error:
         run.error = board.HostError(
             code="settings", message=str(error), hint="Correct the settings; `calm validate` checks them."
@@ -48,7 +57,7 @@ def begin() -> None:
 def finish() -> None:
     """Record what was applied, free the lock, and fail the host if anything failed."""
     run = board.current().host(host.name)
-    if run.drift is not None and run.drift.pending:
+    if run.error is None and run.drift is not None and run.drift.pending:
         remember(run, "record", record(name="record"))
 
 
@@ -71,13 +80,30 @@ def record() -> Commands:
     assert run.drift is not None
     assert run.state is not None
     failed = run.failed()
-    values = after(run.state["record"] or {}, run.drift.record, failed=failed)
-    closing: tuple[Mapping[str, Any], ...] = ({"do": "record", "values": values},)
+    closing: tuple[Mapping[str, Any], ...] = ({"do": "record", "values": _recorded(run, failed)},)
     if not board.current().lock_held:
         closing += ({"do": "unlock"},)
     yield effects(closing)
     if failed:
         yield FunctionCommand(fail, (f"not converged: {', '.join(failed)}",), {})
+
+
+def _recorded(run: board.HostRun, failed: tuple[str, ...]) -> dict[str, Any]:
+    """What the record has to say now. A remove that failed in part leaves it as it was."""
+    assert run.drift is not None
+    assert run.state is not None
+    assert run.settings is not None
+    old = run.state.get("record") or {}
+    if board.current().desired == "absent":
+        return {} if failed else dict(run.drift.record)
+    settings = to_json(run.settings)
+    return {
+        **after(old, run.drift.record, failed=(*failed, *run.passed_over)),
+        "applied_at": run.state["host"]["now"],
+        "generation": int(old.get("generation") or 0) + 1,
+        "settings": settings,
+        "history": history(old, settings),
+    }
 
 
 def _look(run: board.HostRun) -> None:
@@ -100,8 +126,29 @@ def _look(run: board.HostRun) -> None:
         secrets=given,
         digest_key=run.digest_key,
     )
-    compare = drift.compare if now.desired == "present" else drift.removal
-    run.drift = now.chosen(compare(context))
+    compare = drift.compare if now.desired == "present" else removal
+    whole = compare(context)
+    run.drift = now.chosen(whole)
+    chosen = {resource.id for resource in run.drift.resources}
+    run.passed_over = tuple(resource.id for resource in whole.pending if resource.id not in chosen)
+    run.error = _moved(run, now.expected)
+
+
+def _moved(
+    run: board.HostRun, expected: Mapping[str, frozenset[tuple[str, str]]] | None
+) -> board.HostError | None:
+    """Refuse a host on which something else is pending now than the plan that was agreed to had."""
+    if expected is None or run.drift is None:
+        return None
+    pending = {(resource.id, resource.action.value) for resource in run.drift.pending}
+    surprise = sorted(identity for identity, _ in pending - expected.get(run.name, frozenset()))
+    if not surprise:
+        return None
+    return board.HostError(
+        code="moved",
+        message=f"The host has changed since the plan: {', '.join(surprise)}.",
+        hint="Nothing was changed. Look at a new plan and apply that.",
+    )
 
 
 def _unreadable(state: Mapping[str, Any]) -> board.HostError | None:

@@ -31,13 +31,18 @@ class HostError:
 
 @dataclass(kw_only=True)
 class HostRun:
-    """One host in one pass. ``metas`` are pyinfra's operation results by resource id."""
+    """One host in one pass.
+
+    ``metas`` are pyinfra's operation results by resource id; ``passed_over`` are pending resources that
+    this pass was not asked to converge.
+    """
 
     name: str
     digest_key: str
     settings: Settings | None = None
     state: Mapping[str, Any] | None = None
     drift: HostDrift | None = None
+    passed_over: tuple[str, ...] = ()
     error: HostError | None = None
     metas: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -54,19 +59,24 @@ class HostRun:
         )
 
 
+def _all(drift: HostDrift) -> HostDrift:
+    return drift
+
+
 @dataclass(kw_only=True)
 class Board:
     """One pass: who runs it, with which choices, and what is known of each host.
 
     ``chosen`` narrows the resources of a host (``--only``); ``settings_for`` replaces a host's settings
-    (rollback); ``desired`` is ``present`` or ``absent`` (remove).
+    (rollback); ``desired`` is ``present`` or ``absent`` (remove); ``expected`` has the (id, action) pairs
+    by host that a person has agreed to.
     """
 
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
     who: str = ""
     source: str = "inventory"
     desired: str = "present"
-    chosen: Callable[[HostDrift], HostDrift] = lambda drift: drift
+    chosen: Callable[[HostDrift], HostDrift] = _all
     settings_for: Callable[[Settings, Mapping[str, Any]], Settings] | None = None
     expected: Mapping[str, frozenset[tuple[str, str]]] | None = None
     lock_held: bool = False

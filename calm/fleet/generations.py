@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from calm.settings import Settings
+from calm.settings.dump import MASK
 from calm.settings.load import Layer, load
 
 KEPT = 10
@@ -26,9 +27,32 @@ def before(settings: Settings, record: Mapping[str, Any]) -> Settings:
     history = record.get("history") or []
     if not history:
         raise NoGenerationError("There is no generation before this one to go back to.")
-    old = {key: value for key, value in history[-1].items() if key != "secrets"}
-    secrets = settings.model_dump(mode="json").get("secrets", {})
+    now = settings.model_dump(mode="json", by_alias=True)
+    old = _unmasked(history[-1], now)
+    secrets = now["secrets"]
     return load([Layer(source="the generation before", data=old | {"secrets": secrets})], host="rollback")
+
+
+def _unmasked(old: Any, now: Any) -> Any:
+    """``old`` with each masked value as it is in ``now``.
+
+    Raises:
+        NoGenerationError: there is no such value now; the record keeps no secret.
+    """
+    if isinstance(old, Mapping):
+        inner = now if isinstance(now, Mapping) else {}
+        return {key: _unmasked(value, inner.get(key)) for key, value in old.items()}
+    if isinstance(old, list):
+        same = isinstance(now, list) and len(now) == len(old)
+        return [_unmasked(value, now[index] if same else None) for index, value in enumerate(old)]
+    if isinstance(old, str) and MASK in old:
+        if now is None:
+            raise NoGenerationError(
+                "The generation before has a secret among its raw keys, which the record does not keep. "
+                "Write those settings into the inventory and apply them."
+            )
+        return now
+    return old
 
 
 def history(record: Mapping[str, Any], now: Mapping[str, Any]) -> list[Any]:

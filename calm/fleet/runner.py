@@ -31,6 +31,7 @@ from pyinfra.api.exceptions import PyinfraError
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
+from pyinfra_cli.exceptions import UnexpectedExternalError
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import load_deploy_file
 
@@ -130,11 +131,14 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
 
 def _deploy(state: State, target: Target, *, execute: bool) -> None:
     state.set_stage(StateStage.Prepare)
-    with suppress(PyinfraError):  # "No hosts remaining!": each host's own reason is on the board
-        load_deploy_file(state, str(target.checkout / "deploy.py"))
-        if execute:
-            state.set_stage(StateStage.Execute)
-            run_ops(state)
+    try:
+        with suppress(PyinfraError):  # "No hosts remaining!": each host's own reason is on the board
+            load_deploy_file(state, str(target.checkout / "deploy.py"))
+            if execute:
+                state.set_stage(StateStage.Execute)
+                run_ops(state)
+    except UnexpectedExternalError as error:
+        raise error.exception from error
 
 
 def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
@@ -159,7 +163,7 @@ def _inventory(target: Target) -> Inventory:
     ctx_state.set(state)
     ctx_config.set(Config())
     try:
-        return make_inventory(
+        inventory: Inventory = make_inventory(
             str(target.inventory),
             cwd=str(target.checkout),
             override_data=dict(target.data),
@@ -170,6 +174,7 @@ def _inventory(target: Target) -> Inventory:
         raise InventoryError(
             f"{target.source} cannot be read: {type(cause).__name__}: {cause}. Correct the file."
         ) from error
+    return inventory
 
 
 def _limited(inventory: Inventory, limit: tuple[str, ...]) -> Iterable[Host]:
