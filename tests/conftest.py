@@ -40,8 +40,8 @@ def _marked_tests_need_the_engine(request: pytest.FixtureRequest) -> None:
 def engine() -> Iterator[Engine]:
     """An engine with the stack's images: the lab's own, or with CALM_USE_ENGINE=1 the one that runs here.
 
-    Where there can be none, its tests are skipped with the reason; with CALM_REQUIRE_DOCKER=1 they fail. At the
-    end nothing of this run may be left on it, and it is stopped if this run started it.
+    Where there can be none, its tests are skipped with the reason; with CALM_REQUIRE_DOCKER=1 they fail. At
+    the end nothing of this run may be left on it. It is stopped if this run started it and no other uses it.
     """
     try:
         running, ours = _machines_engine() if os.environ.get("CALM_USE_ENGINE") == "1" else _labs_engine()
@@ -52,11 +52,12 @@ def engine() -> Iterator[Engine]:
             )
         pytest.skip(f"no Docker Engine for tests: {reason}")
     try:
-        leftovers.of_dead_runs(running)
-        yield running
-        left = leftovers.of_this_run(running)
+        with lab.in_use():
+            leftovers.of_dead_runs(running)
+            yield running
+            left = leftovers.of_this_run(running)
     finally:
-        if ours:
+        if ours and not lab.is_in_use():
             lab.down()
     assert not left, f"tests left on the engine, now removed: {', '.join(left)}"
 

@@ -1,8 +1,8 @@
 """Debian packages: a Docker Engine that is new enough, and the archive that this machine itself uses.
 
-Debian 12 has Docker 20.10 and Compose 1; both are too old for calm. Debian 13 has Docker 26.1 and Compose 2.26,
-and its packages install on Debian 12. No address of an archive is written down here: it is read from the
-machine's own apt sources.
+Debian 12 has Docker 20.10 and Compose 1; both are too old for calm. Debian 13 has Docker 26.1 and Compose
+2.26, and its packages install on Debian 12. No address of an archive is written down here: it is read from
+the machine's own apt sources.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ PIN = Path("/etc/apt/preferences.d/calm-lab-trixie")
 def ensure_docker() -> None:
     """See to it that dockerd, the client and its compose and buildx plugins are here and new enough.
 
-    Raises UnavailableError where that cannot be done: not root, not Debian, nobody asked for it, or another engine is
-    running, which an upgrade of the package would restart.
+    Raises UnavailableError where that cannot be done: not root, not Debian, nobody asked for it, or another
+    engine is running, which an upgrade of the package would restart.
     """
     if docker_is_enough():
         return
-    if not os.environ.get(MAY_INSTALL):
+    if os.environ.get(MAY_INSTALL) != "1":
         raise UnavailableError(
             "Docker is missing or too old; `python -m tests.lab up` as root installs it on Debian"
         )

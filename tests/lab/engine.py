@@ -1,8 +1,8 @@
 """A Docker Engine of the lab's own, beside whatever engine the machine already has.
 
-Its socket, data, pid file, bridge, address pools and containerd name space are its own. It writes no chain of
-Docker's into iptables, since a second engine would flush the first one's: ports are published by Docker's proxy,
-and one rule for the lab's address range lets containers out.
+Its socket, data, pid file, bridge, address pools and containerd name space are its own. It keeps away from
+Docker's chains in iptables, since a second engine would flush the first one's: ports are published by
+Docker's proxy, and three rules for the lab's address range let containers out.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,58 @@ from pathlib import Path
 from tests.lab import debian
 from tests.lab.errors import LabError, UnavailableError
 
-BRIDGE = "calm-lab0"
-BRIDGE_ADDRESS = "10.213.0.1/24"
-POOL = "10.213.128.0/17"
-RANGE = "10.213.0.0/16"
 LONGEST_SOCKET = 90
 """Bytes: a socket's path may have 107, and containerd's lie some folders deeper than ours."""
 
-NAT_RULE = ("-t", "nat", "POSTROUTING", "-s", RANGE, "!", "-d", RANGE, "-j", "MASQUERADE")
-FORWARD_RULES = (("FORWARD", "-s", RANGE, "-j", "ACCEPT"), ("FORWARD", "-d", RANGE, "-j", "ACCEPT"))
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A bridge and an address range that belong to one lab folder, so that two labs do not meet."""
+
+    identity: int
+
+    @property
+    def name(self) -> str:
+        """Of the bridge, and of the lab's name space in a containerd that it shares."""
+        return f"calm-lab-{self.identity}"
+
+    @property
+    def range(self) -> str:
+        """All addresses of this lab. Docker itself takes from 172.16.0.0/12 and 192.168.0.0/16."""
+        return f"10.{self.identity}.0.0/16"
+
+    @property
+    def gateway(self) -> str:
+        """The bridge's own address."""
+        return f"10.{self.identity}.0.1/24"
+
+    @property
+    def pool(self) -> str:
+        """Where further networks get theirs from."""
+        return f"10.{self.identity}.128.0/17"
+
+    def add(self) -> None:
+        """Make the bridge, and let containers out."""
+        if not Path("/sys/class/net", self.name).exists():
+            _run("ip", "link", "add", self.name, "type", "bridge")
+            _run("ip", "address", "add", self.gateway, "dev", self.name)
+        _run("ip", "link", "set", self.name, "up")
+        for table, chain, *rule in self._rules():
+            if not _succeeds("iptables", "-w", "-t", table, "-C", chain, *rule):
+                _run("iptables", "-w", "-t", table, "-I", chain, *rule)
+
+    def remove(self) -> None:
+        """Take both away again."""
+        for table, chain, *rule in self._rules():
+            _succeeds("iptables", "-w", "-t", table, "-D", chain, *rule)
+        _succeeds("ip", "link", "delete", self.name)
+
+    def _rules(self) -> tuple[tuple[str, ...], ...]:
+        return (
+            ("nat", "POSTROUTING", "-s", self.range, "!", "-d", self.range, "-j", "MASQUERADE"),
+            ("filter", "FORWARD", "-s", self.range, "-j", "ACCEPT"),
+            ("filter", "FORWARD", "-d", self.range, "-j", "ACCEPT"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +97,7 @@ class Engine:
     def docker(
         self, *arguments: str, check: bool = True, stdin: str | None = None, timeout_s: float = 300
     ) -> subprocess.CompletedProcess[str]:
-        """Run the docker command on this engine; raise LabError with its last lines if `check` and it fails."""
+        """Run the docker command on this engine; LabError with its last lines if `check` and it fails."""
         done = subprocess.run(
             ["docker", *arguments],
             env=self.env,
@@ -87,6 +131,11 @@ def lab_engine() -> Engine:
     return Engine(socket=str(folder() / "docker.sock"))
 
 
+def lab_network() -> Network:
+    """The network of this folder's lab."""
+    return Network(identity=200 + zlib.crc32(bytes(folder())) % 50)
+
+
 def up() -> tuple[Engine, bool]:
     """The lab's engine, started if it was not running, and whether this call started it.
 
@@ -105,7 +154,7 @@ def up() -> tuple[Engine, bool]:
 
 
 def down() -> bool:
-    """Stop the lab's engine with all that runs on it; its images stay on disk. Whether there was one to stop."""
+    """Stop the lab's engine and all that runs on it, images stay on disk; whether there was one."""
     with locked("engine"):
         pid = running_pid()
         if pid is None:
@@ -116,7 +165,7 @@ def down() -> bool:
             engine.docker("kill", *containers, check=False)
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not _is_our_dockerd(pid), f"dockerd (pid {pid}) did not stop", 60)
-        _remove_network()
+        lab_network().remove()
         return True
 
 
@@ -135,6 +184,23 @@ def locked(name: str) -> Iterator[None]:
     with (folder() / f"{name}.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def in_use() -> Iterator[None]:
+    """Say that a test run uses the lab, so that the one that started the engine does not stop it meanwhile."""
+    folder().mkdir(parents=True, exist_ok=True)
+    with (folder() / "in-use.lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def is_in_use() -> bool:
+    """Whether another test run uses the lab right now."""
+    with (folder() / "in-use.lock").open("w") as handle, contextlib.suppress(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    return True
 
 
 def wait_until(condition: Callable[[], bool], otherwise: str, deadline_s: float) -> None:
@@ -158,8 +224,8 @@ def _check_machine() -> None:
 
 
 def _start(engine: Engine) -> None:
-    _add_network()
-    at = folder()
+    at, network = folder(), lab_network()
+    network.add()
     with (at / "dockerd.log").open("ab") as log:
         process = subprocess.Popen(
             [
@@ -169,12 +235,12 @@ def _start(engine: Engine) -> None:
                 f"--exec-root={at / 'run'}",
                 f"--pidfile={at / 'docker.pid'}",
                 f"--config-file={_empty_config(at)}",
-                f"--bridge={BRIDGE}",
-                f"--default-address-pool=base={POOL},size=24",
+                f"--bridge={network.name}",
+                f"--default-address-pool=base={network.pool},size=24",
                 "--iptables=false",
                 "--ip6tables=false",
-                "--containerd-namespace=calm-lab",
-                "--containerd-plugins-namespace=calm-lab-plugins",
+                f"--containerd-namespace={network.name}",
+                f"--containerd-plugins-namespace={network.name}-plugins",
             ],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -198,39 +264,14 @@ def _empty_config(at: Path) -> Path:
     return file
 
 
-def _add_network() -> None:
-    if not Path("/sys/class/net", BRIDGE).exists():
-        _run("ip", "link", "add", BRIDGE, "type", "bridge")
-        _run("ip", "address", "add", BRIDGE_ADDRESS, "dev", BRIDGE)
-    _run("ip", "link", "set", BRIDGE, "up")
-    for rule in _rules():
-        if not _iptables("-C", rule):
-            _iptables("-I", rule, check=True)
-
-
-def _remove_network() -> None:
-    for rule in _rules():
-        _iptables("-D", rule)
-    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True, check=False)
-
-
-def _rules() -> tuple[tuple[str, ...], ...]:
-    return (NAT_RULE, *FORWARD_RULES)
-
-
-def _iptables(action: str, rule: tuple[str, ...], check: bool = False) -> bool:
-    table, rest = (rule[:2], rule[2:]) if rule[0] == "-t" else ((), rule)
-    command = ["iptables", "-w", *table, action, *rest]
-    if check:
-        _run(*command)
-        return True
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
-
-
 def _run(*command: str) -> None:
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LabError(f"{' '.join(command)} failed: {done.stderr.strip()}")
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
 def _is_our_dockerd(pid: int) -> bool:

@@ -13,6 +13,14 @@ from tests.lab.errors import LabError
 
 ARCHIVE = "/srv/images.tar"
 """Where a host finds the images that it is to load."""
+AS_A_MACHINE = (
+    "--privileged",
+    "--cgroupns=private",
+    "--tmpfs=/run",
+    "--tmpfs=/run/lock",
+    # Not on the container's own file system, on which overlay2 does not work.
+    "--volume=/var/lib/docker",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +71,7 @@ def start(
 ) -> Host:
     """Start a host under this name and wait until systemd, sshd and its engine are there.
 
-    `preload` are images that its engine has then. Building the host's own image, the first time, comes before.
+    `preload` are images that its engine has then. The first time, the host's own image is built before.
     """
     images.ensure(engine, *preload, images.HOST)
     mount = ["-v", f"{images.archive(engine, *preload)}:{ARCHIVE}:ro"] if preload else []

@@ -1,8 +1,8 @@
 """The lab's images, made from Debian packages, since there may be no image registry to pull from.
 
 A base comes from debootstrap; the others are built on it from the folders in recipes/ and carry the official
-names, so that calm's default settings run on them unchanged. Each is tagged by a hash of all that goes into it
-and built again only when that changes.
+names, so that calm's default settings run on them unchanged. Each is tagged by a hash of all that goes into
+it and built again only when that changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ STACK = (POSTGRES, REDIS, PYTHON, NGINX, API)
 
 
 def ensure(engine: Engine, *images: Image) -> list[str]:
-    """Build those of `images` (parents first) that are missing or out of date; returns the names of those built."""
+    """Build those of `images` (parents first) that are missing or out of date; their names."""
     with locked("images"):
         hashes = _Hashes()
         built = [] if _has(engine, _tag("base", hashes[BASE])) else [_build_base(engine, hashes[BASE])]

@@ -1,4 +1,4 @@
-"""What a test run leaves on an engine: each names what it makes with its own prefix, and must take it away."""
+"""What a test run leaves on an engine: all that it makes has its own prefix, and must be taken away."""
 
 from __future__ import annotations
 
