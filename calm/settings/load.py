@@ -16,7 +16,7 @@ from calm.settings.explain import Location, dotted, problem_of
 from calm.settings.problems import Problem, SettingsError
 from calm.settings.schedules import TRIGGERS
 
-__all__ = ["Layer", "Problem", "SettingsError", "from_pairs", "load", "read"]
+__all__ = ["Layer", "Problem", "SettingsError", "load", "read"]
 
 Origins = dict[Location, str]
 """The source of the last layer that touched each place in the tree."""
@@ -63,36 +63,8 @@ def read(path: Path) -> Settings:
     return load([Layer(source=str(path), data=data)], host="this host")
 
 
-def from_pairs(pairs: Sequence[str], *, source: str = "--data") -> Layer:
-    """A layer from ``docker.redis.memory=1G`` and the like; a leading ``calm.`` may be left out.
-
-    A value that is JSON (``true``, ``5``, ``[1, 2]``, ``null``) is taken as such, any other as text.
-    """
-    data: dict[str, Any] = {}
-    for pair in pairs:
-        path, equals, text = pair.partition("=")
-        keys = path.strip().removeprefix("calm.").split(".")
-        if not equals or not all(keys):
-            message = f"{pair.split('=')[0]!r} is not KEY=VALUE; write it such as docker.redis.memory=1G"
-            raise SettingsError([Problem(path="calm", message=message, source=source)])
-        data, _ = _over(data, _nested(keys, _value(text)), ())
-    return Layer(source=source, data=data)
-
-
 def _unreadable(path: Path, message: str) -> Problem:
     return Problem(path="calm", message=f"the file {message}", source=str(path))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
-    inner = value if len(keys) == 1 else _nested(keys[1:], value)
-    return {keys[0]: inner}
 
 
 def _merged(layers: Sequence[Layer]) -> tuple[dict[str, Any], Origins, list[Problem]]:

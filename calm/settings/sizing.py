@@ -1,7 +1,12 @@
 """Memory settings of redis and postgres, derived from their limits so that the kernel never kills them.
 
 Figures are bytes. Both models count what a program can use at worst and solve for the part that is ours
-to choose; the figures were tried in a real container at its limit.
+to choose. Tried in containers at their limits (redis 7.0, postgres 15, cgroup v1, no swap):
+
+- redis, 512M, 400-byte values written without pause: 384mb without saving lives (RSS 399M); 384mb is
+  killed in a BGSAVE; 215mb lives through eight BGSAVEs that copy all of it (216M of copies), and 206mb
+  with the append-only file lives through rewrites.
+- postgres, 1G, max_connections 50: 46 clients that sort 400,000 rows at the same time all finish.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ A size is an ``int`` of bytes after validation and a string such as ``512M`` in 
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Annotated, Any
 
@@ -16,9 +15,12 @@ KIB = 1024
 MIB = 1024**2
 GIB = 1024**3
 
-_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[bkmgt]?)(?:i?b)?", re.IGNORECASE)
+# Beyond this no number is meant, and floats and the engine's 64 bits lose count.
+_MOST = 10**15
+
+_SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,9})?)\s*(?P<unit>[bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": 1024**4}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)(ms|s|m|h|d|w)")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
@@ -27,7 +29,7 @@ def size_bytes(value: Any) -> int:
 
     Raises ``ValueError`` with a sentence for anything else, a negative size included.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int) and not isinstance(value, bool) and value <= _MOST:
         if value < 0:
             raise ValueError(f"a size cannot be negative ({value})")
         return value
@@ -53,7 +55,7 @@ def duration_seconds(value: Any) -> float:
 
     Raises ``ValueError`` with a sentence for anything else, a negative or endless duration included.
     """
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and value <= _MOST:
         if value < 0:
             raise ValueError(f"a duration cannot be negative ({value})")
         return float(value)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calm.settings import Settings
-from calm.settings.load import Layer, Problem, SettingsError, from_pairs, load, read
+from calm.settings.load import Layer, Problem, SettingsError, load, read
 
 
 def settings(*layers: Mapping[str, Any]) -> Settings:
@@ -79,9 +79,7 @@ def test_every_mistake_is_named_at_once_with_the_layer_that_made_it() -> None:
     with pytest.raises(SettingsError) as caught:
         load(
             [
-                Layer(
-                    source="group_data/all.py", data={"docker": {"redis": {"memroy": "1G"}, "bind": "lan"}}
-                ),
+                Layer(source="group_data/all.py", data={"docker": {"redis": {"memry": "1G"}, "bind": "lan"}}),
                 Layer(
                     source="inventories/fleet.py: host gpu-2",
                     data={"docker": {"postgres": {"memory": "1G", "memory_reserved": "2G"}}},
@@ -94,7 +92,7 @@ def test_every_mistake_is_named_at_once_with_the_layer_that_made_it() -> None:
             "group_data/all.py: calm.docker.bind: 'lan' is not an IP address; write \"127.0.0.1\", "
             'or "0.0.0.0" for all'
         ),
-        'group_data/all.py: calm.docker.redis.memroy: unknown key (did you mean "memory"?)',
+        'group_data/all.py: calm.docker.redis.memry: unknown key (did you mean "memory"?)',
         (
             "inventories/fleet.py: host gpu-2: calm.docker.postgres.memory_reserved: "
             "2G is more than the limit, memory 1G"
@@ -139,7 +137,7 @@ def test_settings_are_read_from_a_file(tmp_path: Path) -> None:
         (None, "calm: the file cannot be read: No such file or directory"),
         ("{", "calm: the file is not JSON: "),
         ("[]", "calm: must be a mapping of settings, not list"),
-        ('{"dokcer": {}}', 'calm.dokcer: unknown key (did you mean "docker"?)'),
+        ('{"dockr": {}}', 'calm.dockr: unknown key (did you mean "docker"?)'),
     ],
 )
 def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, content: str | None, message: str) -> None:
@@ -149,31 +147,6 @@ def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, content: str | N
     with pytest.raises(SettingsError) as caught:
         read(path)
     assert str(caught.value).startswith(f"{path}: {message}")
-
-
-def test_pairs_make_a_layer() -> None:
-    layer = from_pairs(
-        [
-            "docker.redis.memory=1G",
-            "calm.docker.redis.port=6380",
-            "docker.enabled=true",
-            "docker.retired=[]",
-            "root=~/a=b",
-        ]
-    )
-    assert layer == Layer(
-        source="--data",
-        data={
-            "docker": {"redis": {"memory": "1G", "port": 6380}, "enabled": True, "retired": []},
-            "root": "~/a=b",
-        },
-    )
-
-
-@pytest.mark.parametrize("pair", ["docker", "=1", "docker..port=1", "calm.=1"])
-def test_a_pair_that_is_none_is_refused(pair: str) -> None:
-    with pytest.raises(SettingsError, match="is not KEY=VALUE"):
-        from_pairs([pair])
 
 
 ANYTHING = st.recursive(

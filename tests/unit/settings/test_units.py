@@ -29,7 +29,9 @@ def test_a_size_is_read_as_docker_reads_it(text: object, size: int) -> None:
     assert size_bytes(text) == size
 
 
-@pytest.mark.parametrize("wrong", ["", "M", "512X", "1,5G", "1e3", True, None, 1.5, [512], "5 12M"])
+@pytest.mark.parametrize(
+    "wrong", ["", "M", "512X", "1,5G", "1e3", True, None, 1.5, [512], "5 12M", "9" * 400 + "T", 10**400]
+)
 def test_what_is_not_a_size_is_refused_with_an_example(wrong: object) -> None:
     with pytest.raises(ValueError, match=r'is not a size; write a number with k, M or G, such as "512M"'):
         size_bytes(wrong)
@@ -73,7 +75,9 @@ def test_a_duration_is_read(text: object, seconds: float) -> None:
     assert duration_seconds(text) == seconds
 
 
-@pytest.mark.parametrize("wrong", ["", "soon", "30 sec", "1h30", math.inf, math.nan, True, None, "3 0s0"])
+@pytest.mark.parametrize(
+    "wrong", ["", "soon", "30 sec", "1h30", math.inf, math.nan, True, None, "3 0s0", "9" * 400 + "s", 10**400]
+)
 def test_what_is_not_a_duration_is_refused_with_examples(wrong: object) -> None:
     with pytest.raises(
         ValueError, match=r'is not a duration; write seconds, or such as "30s", "10m", "168h"'
