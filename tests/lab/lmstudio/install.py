@@ -29,6 +29,8 @@ from typing import Any
 
 import psutil
 
+from tests.lab.ports import free_ports
+
 HERE = Path(__file__).resolve().parent
 WORKERS = ("llmworker.js", "systemresourcesworker.js", "liblmstudioworker.js")
 
@@ -136,7 +138,7 @@ class LMStudio:
             version=version,
             generation=generation,
             form=form,
-            port=port or free_port(),
+            port=port or free_ports(1)[0],
         )
         studio._write_program(models)
         studio._write_files(settings, {**server, "port": studio.port})
@@ -313,13 +315,6 @@ class LMStudio:
         self.lms.parent.mkdir(parents=True, exist_ok=True)
         self.lms.write_text(f"#!{_python()}\n{(HERE / 'lms.py').read_text()}")
         self.lms.chmod(0o755)
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(ready: Callable[[], object], complaint: str, *, timeout: float = 20.0) -> None:

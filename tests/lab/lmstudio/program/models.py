@@ -58,13 +58,13 @@ class Models:
         return gone is not None
 
     def wanted(self, name: str, *, jit: bool, ttl: float | None, evict: bool) -> Loaded:
-        """The instance that a chat asks for, loaded on demand if ``jit``; ``KeyError`` if it cannot be had."""
+        """The instance that a chat asks for, loaded now if ``jit``; ``KeyError`` if it cannot be had."""
         with self._lock:
             if not name and self.loaded:
                 return next(iter(self.loaded.values()))
             if name in self.loaded:
                 return self.loaded[name]
-            if not jit:
+            if not jit or name not in self.catalogue:
                 raise KeyError(name)
             for each in [
                 each.id for each in self.loaded.values() if evict and each.jit and name in self.catalogue
