@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,10 +66,10 @@ def checkout_of(folder: Path) -> Path:
 
 
 def overrides(pairs: Iterable[str]) -> dict[str, Any]:
-    """``["docker.redis.memory=1G"]`` as the mapping that it stands for; values are YAML.
+    """``["docker.redis.memory=1G"]`` as the mapping that it stands for; values are JSON, or text.
 
     Raises:
-        InventoryError: a pair has no ``=`` or its value is not YAML.
+        InventoryError: a pair has no ``=``, or its value begins like JSON and is none.
     """
     whole: dict[str, Any] = {}
     for pair in pairs:
@@ -85,12 +86,13 @@ def shown(path: Path) -> str:
 
 
 def _value(pair: str, text: str) -> Any:
-    import yaml
-
+    # YAML would read 12:30 as 750, so a value is JSON where it can be, and text where it cannot.
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InventoryError(f"--data {pair}: the value is not YAML.") from error
+        return json.loads(text)
+    except ValueError:
+        if text[:1] in ("[", "{"):
+            raise InventoryError(f"--data {pair}: the value is not JSON.") from None
+        return text
 
 
 def _set(whole: dict[str, Any], keys: list[str], value: Any) -> None:

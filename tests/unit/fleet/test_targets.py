@@ -14,7 +14,7 @@ def test_data_becomes_nested_and_typed() -> None:
         "docker.redis.memory=1G",
         "calm.docker.redis.cpus=0.5",
         "lmstudio.restart=true",
-        "docker.retired=[a]",
+        'docker.retired=["a"]',
     ]
     assert overrides(pairs) == {
         "calm": {
