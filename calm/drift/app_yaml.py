@@ -51,7 +51,7 @@ def _merged(context: Context, entry: Mapping[str, Json], present: Mapping[str, J
     document = foreign.Foreign(
         id=ID, entry=entry, present={SECTION: present}, declared=declared, merger=yaml_splice.merge
     )
-    return Piece(resources=(foreign.resource(context, document),), record=_record(entry, declared))
+    return Piece(resources=(foreign.resource(context, document),), record=_record(context, entry, present))
 
 
 def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
@@ -70,10 +70,12 @@ def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
         effects=() if refusal else foreign.created(context, entry, text, mode=NEW_MODE),
         refused=refusal,
     )
-    return Piece(resources=(resource,), record=_record(entry, yaml.safe_load(text)))
+    return Piece(resources=(resource,), record=_record(context, entry, {}))
 
 
-def _record(entry: Mapping[str, Json], declared: Mapping[str, Json]) -> dict[str, Json]:
+def _record(context: Context, entry: Mapping[str, Json], present: Mapping[str, Json]) -> dict[str, Json]:
+    """What is declared from now on; a provider that was put into a new file belongs to whoever edits it."""
+    declared = yaml.safe_load(_rendered(context.settings, present, fresh=False))
     return {ID: foreign.record_of(entry["path"], declared)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +27,12 @@ if TYPE_CHECKING:
     from calm.desired.documents import Owned
     from calm.settings import Settings
 
-SETTINGS_ID = "document:settings.json"
-SETTINGS_PATH = "settings.json"
-SETTINGS_MODE = "0600"
-
 
 def request(settings: Settings) -> dict[str, Any]:
     """Ask for each document that there should be."""
     from calm.desired.documents import paths
 
-    wanted = {**paths(settings), SETTINGS_ID: SETTINGS_PATH, app_yaml.ID: settings.llm.app_yaml}
+    wanted = {**paths(settings), app_yaml.ID: settings.llm.app_yaml}
     return {"documents": {name: {"path": path} for name, path in wanted.items()}}
 
 
@@ -45,7 +40,7 @@ def compare(context: Context) -> Piece:
     """The owned documents as the desired state lists them, app.yaml, then those that nobody wants now."""
     from calm.desired.documents import owned
 
-    wanted = (*owned(context), _settings(context))
+    wanted = owned(context)
     merged = app_yaml.compare(context)
     return Piece(
         resources=(
@@ -55,16 +50,6 @@ def compare(context: Context) -> Piece:
         ),
         record={"documents": {**{document.id: _record(document) for document in wanted}, **merged.record}},
     )
-
-
-def _settings(context: Context) -> Owned:
-    """The effective settings, which the agent on the host reads."""
-    from calm.desired.documents import Owned
-    from calm.settings.dump import to_json
-
-    content = json.dumps(to_json(context.settings), indent=2, ensure_ascii=False) + "\n"
-    path = f"{context.state['root']['path']}/{SETTINGS_PATH}"
-    return Owned(id=SETTINGS_ID, path=path, content=content, mode=SETTINGS_MODE)
 
 
 def _compare(context: Context, document: Owned) -> Resource:
@@ -82,6 +67,7 @@ def _compare(context: Context, document: Owned) -> Resource:
         changes=changes,
         diff=_diff(context, document, entry),
         effects=(*folder_for(entry), _write(document, entry)),
+        needs=document.needs,
     )
 
 
@@ -127,7 +113,7 @@ def _write(document: Owned, entry: Mapping[str, Json]) -> Effect:
         "path": document.path,
         "content": document.content,
         "mode": document.mode,
-        "expect": "absent" if entry["status"] == "absent" else entry.get("sha256"),
+        "expect": entry["sha256"] if entry["status"] == "file" else entry["status"],
         "backup": True,
         "replace_link": True,
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from calm.desired import old_stack
 from calm.drift.model import (
     Action,
     Change,
@@ -37,11 +38,15 @@ LENGTH = 32
 """Random bytes of a secret that calm makes: 256 bits."""
 
 _HEALTHY_SECONDS = 120
+_NOTHING: Mapping[str, Json] = {"status": "absent"}
+
+REDIS_AUTH = "redis_auth.conf"
+"""The line for redis.conf that the effect writes beside the password of redis."""
 
 
 def request(settings: Settings) -> dict[str, Any]:  # noqa: ARG001
     """Ask for a digest of every secret that there may be, so that one that is not wanted any more is seen."""
-    return {"secrets": [*MADE, *GIVEN]}
+    return {"secrets": [*MADE, *GIVEN, REDIS_AUTH]}
 
 
 def compare(context: Context) -> Piece:
@@ -77,7 +82,7 @@ def _compare(context: Context, name: str, source: Effect | None, *, first: bool)
     if _differs(context, name):
         return _changed(context, name, _given_origin(context, name), {"value": context.secrets[name]})
     if _is_rotated(context, name):
-        return _changed(context, name, Origin.SETTINGS, {"length": LENGTH, "rotate": True})
+        return _changed(context, name, Origin.SETTINGS, {"length": LENGTH, "rotate": True}, stamped=True)
     return _modes(context, name, found, first=first)
 
 
@@ -101,8 +106,8 @@ def _refusal(context: Context, name: str) -> Refusal | None:
 
 
 def _found(context: Context, name: str) -> Mapping[str, Json]:
-    found: Mapping[str, Json] = context.state["secrets"]["values"].get(name, {"status": "absent"})
-    return found
+    found: Mapping[str, Json] = context.state["secrets"]["values"].get(name) or _NOTHING
+    return _NOTHING if found["status"] == "file" and found["bytes"] == 0 else found
 
 
 def _new(context: Context, name: str, source: Effect | None) -> Resource:
@@ -117,11 +122,21 @@ def _new(context: Context, name: str, source: Effect | None) -> Resource:
 
 
 def _changed(
-    context: Context, name: str, origin: Origin, value: Mapping[str, Json], *, action: Action = Action.UPDATE
+    context: Context,
+    name: str,
+    origin: Origin,
+    value: Mapping[str, Json],
+    *,
+    action: Action = Action.UPDATE,
+    stamped: bool = False,
 ) -> Resource:
-    """The new value, then the server that knows the old one; consumers are recreated by their stamps."""
-    user = _server(context, name)
-    if user is None and _server_is_recorded(context, name):
+    """The new value, then the server that knows the old one, then its consumers.
+
+    A rotation is in the stamp of each consumer (``stamped``), which is recreated for it; else those that run
+    are restarted, since a container sees the file that lay there when it started.
+    """
+    server = _server(context, name)
+    if server is None and _server_is_recorded(context, name):
         return _resource(
             name,
             refused=Refusal(
@@ -129,8 +144,10 @@ def _changed(
                 hint="Apply with the password as it was, so that the container runs; then change it.",
             ),
         )
-    effects = ({"do": "secret", "name": name, **value}, *_told(context, name, user))
-    return _resource(name, action=action, **_value(origin), effects=effects)
+    consumers = () if stamped else _consumers(context, name)
+    effects = ({"do": "secret", "name": name, **value}, *_told(context, name, server), *_restarted(consumers))
+    note = f"restarts {', '.join(consumers)}" if consumers else None
+    return _resource(name, action=action, **_value(origin), effects=effects, note=note)
 
 
 def _value(origin: Origin) -> dict[str, Any]:
@@ -142,15 +159,30 @@ _SERVERS = {"postgres_password": "postgres", "redis_password": "redis"}
 """The service that checks this secret by itself and has to be told a new one."""
 
 
-def _server(context: Context, name: str) -> Mapping[str, Json] | None:
-    project, service = context.settings.docker.project, _SERVERS.get(name)
-    ours = (
-        container
-        for container in context.state.get("containers") or ()
-        if container["name"] == f"{project}-{service}"
-        or (container.get("project"), container.get("service")) == (project, service)
+_CONSUMERS = {"redis_password": ("redis", "agent-api")}
+_OTHERS_CONSUMER = ("agent-api",)
+
+
+def _consumers(context: Context, name: str) -> tuple[str, ...]:
+    """The running containers of ours that read this secret."""
+    services = _CONSUMERS.get(name, _OTHERS_CONSUMER)
+    found = (old_stack.container(context, service) for service in services)
+    return tuple(
+        one["name"]
+        for one in found
+        if one and one["state"] == "running" and (one.get("labels") or {}).get(old_stack.OUR_LABEL)
     )
-    return next(ours, None)
+
+
+def _restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
+    for container in containers:
+        yield {"do": "container", "name": container, "action": "restart"}
+        yield {"do": "wait_healthy", "container": container, "deadline_s": _HEALTHY_SECONDS}
+
+
+def _server(context: Context, name: str) -> Mapping[str, Json] | None:
+    service = _SERVERS.get(name)
+    return old_stack.container(context, service) if service else None
 
 
 def _server_is_recorded(context: Context, name: str) -> bool:
@@ -204,11 +236,14 @@ def _count(context: Context, name: str) -> int:
 def _modes(context: Context, name: str, found: Mapping[str, Json], *, first: bool) -> Resource:
     """The rights of the file, and with the first secret those of the folder."""
     folder = context.state["secrets"].get("folder_mode")
+    auth = _found(context, REDIS_AUTH) if name == "redis_password" else {"status": "file", "mode": FILE_MODE}
     changes = [
         Change(path=path, before=before, after=after, origin=Origin.HOST)
         for path, before, after in (
             ("folder_mode", folder if first else FOLDER_MODE, FOLDER_MODE),
             ("mode", found["mode"], FILE_MODE),
+            (REDIS_AUTH, auth["status"], "file"),
+            (f"{REDIS_AUTH} mode", auth.get("mode", FILE_MODE), FILE_MODE),
         )
         if before != after
     ]
@@ -231,7 +266,7 @@ def _removed(context: Context, name: str) -> Resource:
         name,
         action=Action.REMOVE,
         **_value(Origin.SETTINGS),
-        effects=({"do": "remove_file", "path": path, "expect": None},),
+        effects=({"do": "remove_file", "path": path, "expect": None, "backup": False},),
     )
 
 

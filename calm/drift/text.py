@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
-from calm.onhost.masking import Masker
+from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker
 
 _NO_KEY = "00" * 32
 """For masks that leave no placeholder behind; a run's own key is needed only to tell two secrets apart."""
 
+_PLACEHOLDER = re.compile(rf"{PLACEHOLDER}[0-9a-f]+")
+
 
 def masked(text: str, secrets: Iterable[str] = ()) -> str:
     """``text`` without the values in ``secrets`` and without what stands behind a secret-looking key."""
-    return Masker(_NO_KEY, secrets).hide(text)
+    masker = Masker(_NO_KEY, secrets)
+    return _hidden(masker.text(text)[0], masker)
 
 
 def unified(
@@ -36,7 +40,7 @@ def unified(
         fromfile="/dev/null" if before is None else name,
         tofile="/dev/null" if after is None else name,
     )
-    return masker.hide("".join(_ended(line) for line in lines)) or None
+    return _hidden("".join(_ended(line) for line in lines), masker) or None
 
 
 def _lines(text: str | None, masker: Masker) -> list[str]:
@@ -45,3 +49,7 @@ def _lines(text: str | None, masker: Masker) -> list[str]:
 
 def _ended(line: str) -> str:
     return line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
+
+
+def _hidden(text: str, masker: Masker) -> str:
+    return _PLACEHOLDER.sub(HIDDEN, masker.hide(text))

@@ -119,7 +119,9 @@ def _section_node(root: yaml.MappingNode | None, name: str) -> yaml.Node | None:
 def _mapping(node: yaml.Node, name: str) -> dict[str, Json]:
     value = _plain(node)
     if not isinstance(node, yaml.MappingNode) or not isinstance(value, dict):
-        raise MergeError(f'its section "{name}" is not a mapping', f'Write "{name}" as keys with values.')
+        raise MergeError(
+            f'its section "{name}" is not a mapping', f'Write "{name}" as keys with values; then plan again.'
+        )
     return value
 
 
