@@ -121,10 +121,10 @@ class Journal:
     # -- findings ------------------------------------------------------------------------------------------
 
     def see(self, findings: Sequence[tuple[str, str, str, float, Mapping[str, Any]]], *, at: float,
-            scopes: Sequence[str] = ()) -> dict[tuple[str, str], float]:  # fmt: skip
+            ends: Sequence[str] | None = None) -> dict[tuple[str, str], float]:  # fmt: skip
         """Note what was found now: (rule, target, mode, since, evidence) each; what is gone has ended.
 
-        ``scopes`` are the rules that were looked at; only their findings can end. Empty means all. Returns
+        ``ends`` are the rules that were looked at: only their findings can end. None means all. Returns
         since when each (rule, target) has been seen.
         """
 
@@ -150,7 +150,7 @@ class Journal:
                         "UPDATE findings SET seen = ?, mode = ?, evidence = ? WHERE id = ?",
                         (at, mode, body, row),
                     )
-            gone = [(at, row) for (rule, _), (row, _) in known.items() if not scopes or rule in scopes]
+            gone = [(at, row) for (rule, _), (row, _) in known.items() if ends is None or rule in ends]
             db.executemany("UPDATE findings SET ended = ? WHERE id = ?", gone)
             return began
 

@@ -39,7 +39,8 @@ class Bench:
     """What the arbiter knows besides the findings.
 
     ``hold`` stops everything, ``stopped`` are the parts that ``calm down`` stopped, ``unready`` are services
-    that do not work yet, ``pending`` are keys whose last act is not verified yet.
+    that do not work yet, ``oomed`` are targets that were killed for want of memory of late, ``pending`` are
+    keys whose last act is not verified yet.
     """
 
     hold: Hold | None
@@ -47,6 +48,7 @@ class Bench:
     needs: Mapping[str, Sequence[str]]
     unready: frozenset[str]
     quarantined: frozenset[str]
+    oomed: frozenset[str]
     pending: Mapping[str, str]
     acts: Callable[[str], Sequence[Act]]
     limits: Limits
@@ -55,7 +57,7 @@ class Bench:
 
 def judge(findings: Sequence[Finding], bench: Bench) -> tuple[Judged, ...]:
     """Rule on every finding that asks for an act, dependencies first, one rule per target."""
-    ooms = {finding.target for finding in findings if finding.rule == OOM}
+    ooms = {finding.target for finding in findings if finding.rule == OOM} | bench.oomed
     judged: list[Judged] = []
     taken: dict[str, Finding] = {}
     for finding in sorted(
@@ -76,6 +78,11 @@ def needs(settings: Settings) -> dict[str, tuple[str, ...]]:
         listed = raw.get("depends_on") or ()
         known[name] = (*known.get(name, ()), *(str(each) for each in listed))
     return known
+
+
+def in_order(services: Iterable[str], needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """The services, each after what it needs."""
+    return tuple(sorted(services, key=lambda name: _depth(name, needs)))
 
 
 def unready(snapshot: Snapshot | None, settings: Settings) -> frozenset[str]:

@@ -42,6 +42,10 @@ class Ledger:
         self._marks: dict[str, Mark] = {}
         self._complained = False
 
+    def use(self, journal: Journal) -> None:
+        """Write to this journal from now on."""
+        self._journal = journal
+
     def refresh(self) -> None:
         """Read what others have done since."""
         entries = self._try(lambda journal: journal.remedies(since=self._clock.wall() - 2 * DAY))

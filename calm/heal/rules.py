@@ -6,7 +6,7 @@ among them: what was true a moment ago is no reason to act now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from calm.heal import rules_docker, rules_lmstudio
 from calm.heal.budget import DAY, confirmed
@@ -36,7 +36,7 @@ def disk_low(snapshot: Snapshot, view: View) -> Iterator[Suspect]:
     )
 
 
-def schedule_late(snapshot: Snapshot, view: View) -> Iterator[Suspect]:  # noqa: ARG001
+def schedule_late(snapshot: Snapshot, view: View) -> Iterator[Suspect]:
     """A schedule has not run when it should have, or its last run failed."""
     grace = view.settings.healing.rules.schedule_late.grace
     for name, job in sorted(view.settings.schedules.jobs.items()):
@@ -44,7 +44,7 @@ def schedule_late(snapshot: Snapshot, view: View) -> Iterator[Suspect]:  # noqa:
         if not job.enabled or period is None or job.run.split()[0] not in NOTED:
             continue
         run = view.runs.get(job.run)
-        said = _late(job, run.at if run else view.applied_at, view.now, period + grace)
+        said = _late(job, run.at if run else view.applied_at, snapshot.taken_at, period + grace)
         if said is None and run is not None and run.code not in _FINE:
             said = f"its last run ended with exit code {run.code}"
         if said is not None:
@@ -63,15 +63,33 @@ RULES: tuple[Rule, ...] = (
 )
 
 
-def look(view: View, only: str | None = None) -> tuple[Finding, ...]:
-    """What is the matter with this host. ``only`` is ``lmstudio``, ``docker`` or a target."""
-    found = (finding for rule in RULES if _wanted(rule, only) for finding in _findings(rule, view))
+def look(view: View, only: str | None = None, *, without: Collection[str] = ()) -> tuple[Finding, ...]:
+    """What is the matter with this host.
+
+    ``only`` is ``lmstudio``, ``docker`` or a target; ``without`` are scopes that are not looked at now.
+    """
+    rules = (rule for rule in RULES if _wanted(rule, only) and rule.scope not in without)
+    found = (finding for rule in rules for finding in _findings(rule, view))
     return tuple(finding for finding in found if _on_target(finding, only))
 
 
-def looked_at(only: str | None = None) -> tuple[str, ...]:
+def suspected(view: View) -> frozenset[str]:
+    """The budget keys that any rule which may act sees something of in any sample, confirmed or not."""
+    acting = [rule for rule in RULES if view.settings.healing.rules[rule.name].do == "act"]
+    suspects = (suspect for rule in acting for sample in view.samples for suspect in rule.look(sample, view))
+    return frozenset(budget_key(suspect.target) for suspect in suspects if not suspect.only_report)
+
+
+def quiet(view: View) -> bool:
+    """Whether no rule that samples sees anything in any snapshot: more of them could confirm nothing."""
+    sampled = [rule for rule in RULES if rule.sampled and view.settings.healing.rules[rule.name].do != "off"]
+    return not any(True for rule in sampled for sample in view.samples for _ in rule.look(sample, view))
+
+
+def looked_at(only: str | None = None, *, without: Collection[str] = ()) -> tuple[str, ...]:
     """The rules whose findings have ended if :func:`look` no longer names them; none for a target alone."""
-    return tuple(rule.name for rule in RULES if only is None or rule.scope == only)
+    rules = (rule for rule in RULES if rule.scope not in without)
+    return tuple(rule.name for rule in rules if only is None or rule.scope == only)
 
 
 def _wanted(rule: Rule, only: str | None) -> bool:
@@ -95,8 +113,9 @@ def _findings(rule: Rule, view: View) -> Iterator[Finding]:
 def _looks(rule: Rule, view: View, target: str) -> list[Suspect | None]:
     """What each sample since the last act makes of the target: an act begins the count anew."""
     since = view.acted.get(budget_key(target), 0.0)
-    samples = [sample for sample in view.samples if sample.taken_at > since] if rule.sampled else []
-    return [_hit(rule.look(sample, view), target) for sample in samples]
+    times = view.times or [sample.taken_at for sample in view.samples]
+    pairs = zip(times, view.samples, strict=True) if rule.sampled else ()
+    return [_hit(rule.look(sample, view), target) for at, sample in pairs if at > since]
 
 
 def _hit(suspects: Iterable[Suspect], target: str) -> Suspect | None:

@@ -49,16 +49,19 @@ class Junk:
 class View:
     """Everything that rules may know.
 
-    ``samples`` are the newest snapshots, oldest first, the last one is now. ``trail`` are earlier ones,
-    oldest first. ``wanted`` maps services that apply has made to their containers. ``acted`` says until when
-    a budget key was last acted on: what was seen before that counts no more. ``ooms`` are out-of-memory kills
-    that the engine has told, by container. ``runs`` are the last runs by command; ``applied_at`` is when
-    schedules were last installed. An LM Studio younger than ``young`` seconds is let alone.
+    ``samples`` are the newest snapshots, oldest first, the last one is now; ``times`` when they were taken.
+    ``now``, ``times``, ``trail`` and ``acted`` lie on one line that no clock change bends. ``trail`` are
+    earlier snapshots, oldest first. ``wanted`` maps services that apply has made to their containers.
+    ``acted`` says until when a budget key was last acted on: what was seen before that counts no more.
+    ``ooms`` are out-of-memory kills that the engine has told, by container. ``runs`` are the last runs by
+    command, ``applied_at`` is when schedules were last installed. An LM Studio younger than ``young`` seconds
+    is let alone.
     """
 
     settings: Settings
     samples: Sequence[Snapshot]
     now: float
+    times: Sequence[float] = ()
     trail: Sequence[Trace] = ()
     wanted: Mapping[str, str] = field(default_factory=dict)
     acted: Mapping[str, float] = field(default_factory=dict)

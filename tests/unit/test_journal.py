@@ -120,7 +120,7 @@ def test_a_finding_keeps_its_beginning_until_it_is_gone(opened: Open) -> None:
 def test_a_look_at_some_rules_ends_no_finding_of_others(opened: Open) -> None:
     journal = opened()
     journal.see([("disk-low", "disk", "report", NOW, {})], at=NOW)
-    journal.see([], at=NOW + 1, scopes=("lmstudio-runaway",))
+    journal.see([], at=NOW + 1, ends=("lmstudio-runaway",))
     assert journal.findings(since=NOW)[0]["ended"] is None
 
 

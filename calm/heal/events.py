@@ -1,0 +1,130 @@
+"""Docker's event stream: what turned unhealthy or was killed, told at once.
+
+The stream is for speed alone. It may break, and then it is joined again; the sweep over all containers is
+what finds everything.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from calm.heal.model import Finding
+from calm.health import engine
+from calm.health.containers import OWNED, PROJECT, SERVICE
+
+if TYPE_CHECKING:
+    from calm.settings import Settings
+
+RETRY, LONGEST_RETRY = 1.0, 30.0
+_KINDS = ("health_status", "oom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a container of ours; ``at`` in seconds since the epoch."""
+
+    kind: str
+    name: str
+    id: str
+    service: str | None
+    at: float
+
+
+def parse(raw: Mapping[str, Any], project: str) -> Event | None:
+    """The event, if it is about a container that calm made. Pure.
+
+    Docker writes ``health_status: unhealthy`` into the action (API 1.45 and before) or adds it there.
+    """
+    actor = raw.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    if OWNED not in attributes or attributes.get(PROJECT) != project:
+        return None
+    return Event(
+        kind=str(raw.get("Action") or raw.get("status") or ""),
+        name=str(attributes.get("name") or ""),
+        id=str(actor.get("ID") or ""),
+        service=attributes.get(SERVICE),
+        at=raw["timeNano"] / 1e9 if raw.get("timeNano") else float(raw.get("time") or 0),
+    )
+
+
+def unhealthy(event: Event, settings: Settings) -> Finding | None:
+    """The finding that an event is by itself: Docker has confirmed it by its retries. Pure."""
+    do = settings.healing.rules.container_unhealthy.do
+    if event.kind != "health_status: unhealthy" or do == "off":
+        return None
+    evidence = {
+        "says": f"{event.name} fails its health check",
+        "id": event.id[:12],
+        "service": event.service,
+        "event_at": event.at,
+    }
+    return Finding(
+        rule="container-unhealthy",
+        target=f"container:{event.name}",
+        evidence=evidence,
+        since=event.at,
+        mode=do,
+        action="restart-container",
+    )
+
+
+class Stream(threading.Thread):
+    """Reads the engine's events until :meth:`close`; a broken stream is told and joined again."""
+
+    def __init__(
+        self, settings: Settings, deliver: Callable[[Event], None], notice: Callable[[str], None]
+    ) -> None:
+        super().__init__(name="docker-events", daemon=True)
+        self._project, self._deliver, self._notice = settings.docker.project, deliver, notice
+        self._closing = threading.Event()
+        self._open: Any = None
+
+    def run(self) -> None:
+        """Follow the stream; between two tries wait longer each time, up to half a minute."""
+        wait, broken = RETRY, False
+        while not self._closing.is_set():
+            try:
+                for event in self._follow():
+                    if broken:
+                        self._notice("Docker's events are back")
+                    wait, broken = RETRY, False
+                    if event is not None:
+                        self._deliver(event)
+                said = "the engine closed it"
+            except _errors() as error:
+                said = type(error).__name__
+            if self._closing.is_set():
+                return
+            if not broken:
+                self._notice(
+                    f"Docker's event stream broke ({said}); the sweep goes on, and it is joined again"
+                )
+            broken = True
+            self._closing.wait(wait)
+            wait = min(2 * wait, LONGEST_RETRY)
+
+    def close(self) -> None:
+        """End the thread, at once where the stream lets itself be closed."""
+        self._closing.set()
+        if self._open is not None:
+            self._open.close()
+
+    def _follow(self) -> Any:
+        filters: Any = {"type": "container", "event": list(_KINDS)}
+        self._open = engine.connect(timeout=60).events(decode=True, filters=filters)
+        # The first thing that is told is that it works again.
+        yield None
+        for raw in self._open:
+            yield parse(raw, self._project)
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    import requests
+    import urllib3
+    from docker.errors import DockerException
+
+    return DockerException, requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError
