@@ -188,7 +188,7 @@ def locked(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_use() -> Iterator[None]:
-    """Say that a test run uses the lab, so that the one that started the engine does not stop it meanwhile."""
+    """Say that a test run uses the lab, so that the one that started the engine leaves it running."""
     folder().mkdir(parents=True, exist_ok=True)
     with (folder() / "in-use.lock").open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)

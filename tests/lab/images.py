@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,8 @@ PASSED_ON = (
     "PIP_DEFAULT_TIMEOUT",
 )
 """What a build needs to know of how this machine reaches packages; a value is passed on only if it is set."""
+
+ARCHIVE_KEPT_S = 6 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +95,20 @@ def archive(engine: Engine, *images: Image) -> Path:
     ids = [engine.docker("image", "inspect", "-f", "{{.Id}}", image.name).stdout for image in images]
     file = folder() / "archives" / f"{hashlib.sha256(''.join(ids).encode()).hexdigest()[:16]}.tar"
     with locked("archives"):
+        file.parent.mkdir(exist_ok=True)
         if not file.exists():
-            file.parent.mkdir(exist_ok=True)
-            for old in file.parent.iterdir():
-                old.unlink()
+            _forget_archives(file.parent)
             part = file.with_suffix(".part")
             engine.docker("save", "-o", str(part), *(image.name for image in images))
             part.rename(file)
     return file
+
+
+def _forget_archives(archives: Path) -> None:
+    """Delete those that no host that is just starting can be about to mount."""
+    for old in archives.iterdir():
+        if time.time() - old.stat().st_mtime > ARCHIVE_KEPT_S:
+            old.unlink()
 
 
 class _Hashes(dict[str, str]):
