@@ -79,10 +79,8 @@ def test_a_volume_of_another_major_version_is_not_touched(
         done = engine.docker("run", *data, images.POSTGRES.name, check=False)
         assert done.returncode != 0
         assert "initialized by PostgreSQL version 14" in done.stderr
-        assert (
-            engine.docker("run", *data, images.POSTGRES.name, "sh", "-c", "ls $PGDATA").stdout
-            == "PG_VERSION\n"
-        )
+        version = ["cat", "/var/lib/postgresql/data/PG_VERSION"]
+        assert engine.docker("run", *data, images.POSTGRES.name, *version).stdout == "14\n"
     finally:
         engine.docker("volume", "rm", volume)
 
