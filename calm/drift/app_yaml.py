@@ -59,7 +59,7 @@ def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
     text = _rendered(context.settings, {}, fresh=True)
     known = "file" if (context.record.get("documents") or {}).get(ID) else None
     origin = origin_of(recorded=known, before=entry["status"], after="file")
-    refusal = refusal_to_write(entry)
+    refusal = refusal_to_write(context, entry)
     resource = Resource(
         id=ID,
         kind="document",

@@ -57,7 +57,7 @@ def _compare(context: Context, document: Owned) -> Resource:
     changes = _changes(context, document, entry)
     if not changes:
         return _resource(document.id)
-    refusal = refusal_of_place(entry, owned=True) or refusal_to_write(entry)
+    refusal = refusal_of_place(entry, owned=True) or refusal_to_write(context, entry)
     if refusal:
         return _resource(document.id, refused=refusal)
     return _resource(

@@ -52,7 +52,7 @@ def resource(context: Context, foreign: Foreign, *, note: str | None = None) -> 
         return refused(foreign.id, message, error.hint, kind=foreign.kind)
     if text == foreign.entry["content"]:
         return Resource(id=foreign.id, kind=foreign.kind)
-    refusal = refusal_to_write(foreign.entry)
+    refusal = refusal_to_write(context, foreign.entry)
     if refusal:
         return Resource(id=foreign.id, kind=foreign.kind, refused=refusal)
     found = changes(foreign.present, foreign.declared, recorded, same=same)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from calm.drift.model import Effect, Json, Refusal
+from calm.drift.model import Context, Effect, Json, Refusal
 
 FOLDER_MODE = "0755"
 """Of a folder that is made for a document; secrets and backups have folders of their own."""
@@ -24,6 +24,7 @@ _READ_ONLY = (
     "lies in a folder that cannot be written to",
     "Give the user that calm logs in as the right to write there",
 )
+_NO_FOLDER = ("lies in a folder that does not exist", "Make the folder, or correct the path in the settings")
 _NO_TEXT = ("is not UTF-8 text", "Move it away, or save it as UTF-8 text")
 
 
@@ -36,10 +37,19 @@ def refusal_of_place(entry: Mapping[str, Json], *, owned: bool = False) -> Refus
     return _refusal(entry, _LINK if entry["status"] == "link" else _PLACE.get(entry["status"]))
 
 
-def refusal_to_write(entry: Mapping[str, Json]) -> Refusal | None:
-    """Why a file that has to change cannot be put into its folder."""
-    closed = entry.get("parent_exists") and not entry.get("writable")
-    return _refusal(entry, _READ_ONLY if closed else None)
+def refusal_to_write(context: Context, entry: Mapping[str, Json]) -> Refusal | None:
+    """Why a file that has to change cannot be put into its folder.
+
+    A missing folder is made below the root alone; elsewhere it means a wrong path.
+    """
+    if entry.get("parent_exists"):
+        return None if entry.get("writable") else _refusal(entry, _READ_ONLY)
+    below = entry["path"].startswith(context.state["root"]["path"].rstrip("/\\") + _separator(entry["path"]))
+    return None if below else _refusal(entry, _NO_FOLDER)
+
+
+def _separator(path: str) -> str:
+    return "/" if "/" in path else "\\"
 
 
 def _refusal(entry: Mapping[str, Json], reason: tuple[str, str] | None) -> Refusal | None:

@@ -198,11 +198,9 @@ def _told(context: Context, name: str, server: Mapping[str, Json] | None) -> Ite
         yield {"do": "container", "name": container, "action": action}
         yield {"do": "wait_healthy", "container": container, "deadline_s": _HEALTHY_SECONDS}
     if name == "postgres_password":
-        yield {
-            "do": "postgres_password",
-            "container": container,
-            "user": context.settings.docker.postgres.user,
-        }
+        postgres = context.settings.docker.postgres
+        role = {"user": postgres.user, "database": postgres.database, "secret": name}
+        yield {"do": "postgres_password", "container": container, **role}
     else:
         yield {"do": "redis_set", "container": container, "parameters": {"requirepass": {"secret": name}}}
 

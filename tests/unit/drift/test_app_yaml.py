@@ -76,6 +76,13 @@ def test_an_empty_file_counts_as_absent_but_keeps_its_mode_and_owner() -> None:
     assert yaml.safe_load(write["content"])["llm"]["provider"] == "lmstudio"
 
 
+def test_a_missing_folder_elsewhere_means_a_wrong_path() -> None:
+    resource = compared(absent("/srv/ap/app.yaml", parent_exists=False))
+    assert resource.refused is not None
+    assert resource.refused.message == "/srv/ap/app.yaml lies in a folder that does not exist."
+    assert "correct the path" in resource.refused.hint
+
+
 def test_a_lost_file_was_the_hosts_doing() -> None:
     record = {"documents": app_yaml.compare(at(absent(PATH))).record}
     assert compared(absent(PATH), record=record).origin is Origin.HOST
