@@ -131,4 +131,4 @@ def _shown(argv: list[str]) -> str:
 
 def _tail(run: Run, said: str) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return run.masker.hide("; ".join(lines[-TAIL:])) or "it said nothing"
+    return run.masker.hide_output("; ".join(lines[-TAIL:])) or "it said nothing"

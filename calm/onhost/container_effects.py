@@ -186,19 +186,19 @@ def _why(run: Run, found: dict[str, Any], name: str, deadline_s: float) -> str:
         seen += f", exit code {state['ExitCode']}, {found['RestartCount']} restarts"
     if state["OOMKilled"]:
         seen += ", killed for want of memory: its memory limit is too low"
-    text = f"{name} is not healthy after {deadline_s:g} s ({seen}){_check(state)}"
+    text = f"{name} is not healthy after {deadline_s:g} s ({seen}){_check(run, state)}"
     return run.masker.hide(f"{text}; its last lines: {_logs(run, found) or 'none'}")
 
 
-def _check(state: dict[str, Any]) -> str:
+def _check(run: Run, state: dict[str, Any]) -> str:
     """What the health check said last."""
     log = (state.get("Health") or {}).get("Log") or ()
-    said = log[-1]["Output"].strip() if log and log[-1]["ExitCode"] != 0 else ""
+    said = run.masker.hide_output(log[-1]["Output"].strip()) if log and log[-1]["ExitCode"] != 0 else ""
     return f"; its health check says: {said[:200]}" if said else ""
 
 
 def _logs(run: Run, found: dict[str, Any]) -> str:
     try:
-        return " | ".join(run.engine.logs(found["Id"]).splitlines())
+        return " | ".join(map(run.masker.hide_output, run.engine.logs(found["Id"]).splitlines()))
     except RefusedError:
         return ""

@@ -77,17 +77,20 @@ def nothing(status: str = "absent", error: str | None = None) -> dict[str, Any]:
     }
 
 
-def read(part: dict[str, Any], masker: Masker) -> dict[str, Any]:
-    """``docker``, ``containers``, ``volumes``, ``networks``, ``images`` and ``running`` of the answer."""
+def read(part: dict[str, Any], masker: Masker, redis_password: str = "") -> dict[str, Any]:
+    """``docker``, ``containers``, ``volumes``, ``networks``, ``images`` and ``running`` of the answer.
+
+    ``redis_password`` is the host's, for a redis that was told it while its container holds the old one.
+    """
     try:
-        return _ask(Engine.found(), Asked.of(part), masker)
+        return _ask(Engine.found(), Asked.of(part), masker, redis_password)
     except UnavailableError as refusal:
         answer = nothing(refusal.status, str(refusal))
         answer["docker"]["compose"] = compose_version() if answer["docker"]["command"] else None
         return answer
 
 
-def _ask(engine: Engine, asked: Asked, masker: Masker) -> dict[str, Any]:
+def _ask(engine: Engine, asked: Asked, masker: Masker, spare: str) -> dict[str, Any]:
     found = together(
         {
             "api": engine.api_version,
@@ -96,7 +99,7 @@ def _ask(engine: Engine, asked: Asked, masker: Masker) -> dict[str, Any]:
             "volumes": lambda: engine.get("/volumes")["Volumes"] or [],
             "images": lambda: {name: _image(engine, name) for name in asked.images},
             "compose": compose_version,
-            "containers": lambda: _containers(engine, asked),
+            "containers": lambda: _containers(engine, asked, spare),
         }
     )
     inspected, values, listed = found["containers"]
@@ -193,12 +196,12 @@ def _image(engine: Engine, name: str) -> str | None:
         return None
 
 
-def _containers(engine: Engine, asked: Asked) -> tuple[list[Any], dict[str, Any], list[Any]]:
+def _containers(engine: Engine, asked: Asked, spare: str) -> tuple[list[Any], dict[str, Any], list[Any]]:
     """The inspected containers of the stack, the running values asked for, and the list of all containers."""
     listed = engine.get("/containers/json", all=1)
     chosen = [one for one in listed if _concerns(one, asked)]
     wanted = {spec["container"]: (name, spec) for name, spec in asked.running.items()}
-    looked = together({one["Id"]: _look(engine, one, wanted) for one in chosen})
+    looked = together({one["Id"]: _look(engine, one, wanted, spare) for one in chosen})
     values: dict[str, Any] = {
         name: {"error": f"the container {spec['container']} does not exist"}
         for name, spec in asked.running.items()
@@ -209,7 +212,7 @@ def _containers(engine: Engine, asked: Asked) -> tuple[list[Any], dict[str, Any]
     return [inspected for inspected, _ in looked.values() if inspected], values, listed
 
 
-def _look(engine: Engine, listed: dict[str, Any], wanted: dict[str, Any]) -> Any:
+def _look(engine: Engine, listed: dict[str, Any], wanted: dict[str, Any], spare: str) -> Any:
     """Inspects one container, and asks the server in it for its running values if it has some."""
 
     def look() -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -221,7 +224,7 @@ def _look(engine: Engine, listed: dict[str, Any], wanted: dict[str, Any]) -> Any
         if name is None:
             return inspected, {}
         try:
-            return inspected, {name: running.read(name, engine, inspected, spec)}
+            return inspected, {name: running.read(name, engine, inspected, spec, spare)}
         except RefusedError as refusal:
             return inspected, {name: {"error": str(refusal)}}
 

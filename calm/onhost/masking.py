@@ -19,6 +19,8 @@ from calm.onhost.errors import RefusedError
 PLACEHOLDER = "calm-masked-"
 HIDDEN = "(hidden)"
 
+_PLACEHOLDER = re.compile(PLACEHOLDER + "[0-9a-f]{12}")
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[A-Z]|[0-9]+")
 _NAME = re.compile(r"[a-z]+([_-][a-z]+)*")
 _STRONG = ("password", "passwd", "passphrase", "secret", "requirepass", "masterauth")
@@ -94,7 +96,7 @@ def _strength(key: str) -> int:
 
 
 def _worth(value: str, strength: int) -> bool:
-    if value.strip().lower() in _NOTHING or _REFERENCE.match(value) or PLACEHOLDER in value:
+    if value.strip().lower() in _NOTHING or _REFERENCE.match(value) or _PLACEHOLDER.search(value):
         return False
     return strength == 2 or (strength == 1 and not re.fullmatch(r"[-+]?[\d.]+", value))
 
@@ -161,18 +163,28 @@ class Masker:
         return value
 
     def hide(self, text: str) -> str:
-        """A message for people: without any known secret, and without what looks like one."""
+        """A sentence of ours for people: without any known secret, and without what is shaped like one."""
         for known in sorted(self._known, key=len, reverse=True):
             if len(known) >= 4:
                 text = text.replace(known, HIDDEN)
-        return re.sub(PLACEHOLDER + "[0-9a-f]{12}", HIDDEN, self.text(text)[0])
+        return self._hidden(text, _settled(_shaped(text)))
+
+    def hide_output(self, text: str) -> str:
+        """What a program said, for people: as `hide`, and without what its words call a password."""
+        return self.hide(self._hidden(text, _settled(_spans(text, self._known))))
+
+    @staticmethod
+    def _hidden(text: str, spans: list[tuple[int, int]]) -> str:
+        for start, end in reversed(spans):
+            text = text[:start] + HIDDEN + text[end:]
+        return text
 
 
 def unmask(content: str, originals: dict[str, str], path: str) -> str:
     """Puts the values back. Raises `RefusedError` if a placeholder is left that nobody can fill."""
     for placeholder, value in originals.items():
         content = content.replace(placeholder, value)
-    if PLACEHOLDER in content:
+    if _PLACEHOLDER.search(content):
         raise RefusedError(f"{path} holds a secret that changed since the plan was made: plan again")
     return content
 

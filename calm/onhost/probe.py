@@ -14,6 +14,7 @@ from calm.onhost import dockerstate, host, lmstudio, lock
 from calm.onhost.errors import place_of
 from calm.onhost.files import Root, look, opened, present
 from calm.onhost.masking import Masker
+from calm.onhost.run import secrets as values_of
 from calm.onhost.together import together
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
@@ -39,11 +40,14 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
     root = Root(request["root"])
     masker = Masker(request.get("digest_key"))
     secrets = _secrets(root, request.get("secrets") or (), masker)
+    spare = values_of(root, ("redis_password",)).get("redis_password", "")
     docker_part = request.get("docker") or {}
     wanted = bool(docker_part) and docker_part.get("enabled") is not False
     found = together(
         {
-            "docker": lambda: dockerstate.read(docker_part, masker) if wanted else dockerstate.nothing(),
+            "docker": lambda: (
+                dockerstate.read(docker_part, masker, spare) if wanted else dockerstate.nothing()
+            ),
             "host": lambda: host.read(request.get("commands") or ()),
             "parts": lambda: _parts(request, root),
         }

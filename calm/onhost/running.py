@@ -43,21 +43,26 @@ SELECT json_build_object(
 """
 
 
-def read(name: str, engine: Engine, inspected: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+def read(
+    name: str, engine: Engine, inspected: Mapping[str, Any], spec: Mapping[str, Any], spare: str
+) -> dict[str, Any]:
     """``{"parameters": {…}}`` and more of one server, or ``{"error": …}`` if it is not running."""
     state = inspected["State"]["Status"]
     if state != "running":
         return {"error": f"the container {spec['container']} is {state}"}
     if name == "redis":
-        parameters = redis_get(engine, inspected, spec["parameters"])
+        parameters = redis_get(engine, inspected, spec["parameters"], spare)
         return {"container": inspected["Id"], "parameters": parameters}
     return _postgres(engine, inspected, spec)
 
 
-def redis_get(engine: Engine, inspected: Mapping[str, Any], names: list[str]) -> dict[str, str | None]:
+def redis_get(
+    engine: Engine, inspected: Mapping[str, Any], names: list[str], spare: str
+) -> dict[str, str | None]:
     """What ``CONFIG GET`` says; None for a parameter that this redis does not have."""
     asked = [name.lower() for name in names]
-    lines = redis(engine, inspected, [f"CONFIG GET {quoted(name)}" for name in asked]).split("\n")
+    commands = [f"CONFIG GET {quoted(name)}" for name in asked]
+    lines = redis(engine, inspected, commands, spare=spare).split("\n")
     found: dict[str, str | None] = dict.fromkeys(names)
     for at, line in enumerate(lines[:-1]):
         if line in asked and found[names[asked.index(line)]] is None:
@@ -65,14 +70,35 @@ def redis_get(engine: Engine, inspected: Mapping[str, Any], names: list[str]) ->
     return found
 
 
-def redis(engine: Engine, inspected: Mapping[str, Any], commands: list[str], password: str = "") -> str:
-    """What redis answers to ``commands``, with the password that is given or that the container holds."""
+def redis(
+    engine: Engine, inspected: Mapping[str, Any], commands: list[str], password: str = "", spare: str = ""
+) -> str:
+    """What redis answers to ``commands``, with the password that is given or that the container holds.
+
+    ``spare`` is tried after that: a rotated password that this redis was told, while its container still
+    holds the old one.
+    """
+    try:
+        return _redis(engine, inspected, commands, password)
+    except WrongPasswordError:
+        if not spare:
+            raise
+        return _redis(engine, inspected, commands, spare)
+
+
+class WrongPasswordError(RefusedError):
+    """Redis wants another password."""
+
+
+def _redis(engine: Engine, inspected: Mapping[str, Any], commands: list[str], password: str) -> str:
     argv = ["sh", "-c", _REDIS, "sh", _configuration(inspected)]
     stdin = "\n".join([password or _on_command_line(inspected), *commands, ""]).encode()
     said = _checked(engine.running(inspected["Id"], argv, stdin, EXEC_SECONDS), "redis")
     for line in said.splitlines():
-        if re.match(r"(\(error\) )?(ERR|NOAUTH|WRONGPASS|NOPERM|LOADING|MISCONF|OOM)\b", line):
-            raise RefusedError(f"redis in {_name(inspected)} says: {line}")
+        refused = re.match(r"(?:\(error\) )?(ERR|NOAUTH|WRONGPASS|NOPERM|LOADING|MISCONF|OOM)\b", line)
+        if refused is not None:
+            kind = WrongPasswordError if refused[1] in ("NOAUTH", "WRONGPASS") else RefusedError
+            raise kind(f"redis in {_name(inspected)} says: {line}")
     return said
 
 

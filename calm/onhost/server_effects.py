@@ -11,7 +11,7 @@ from typing import Any
 from calm.onhost import running
 from calm.onhost.container_effects import existing
 from calm.onhost.errors import RefusedError
-from calm.onhost.run import Outcome, Run
+from calm.onhost.run import Outcome, Run, secrets
 
 ITERATIONS = 4096
 """Of SCRAM-SHA-256, as postgres itself has them."""
@@ -24,12 +24,13 @@ def redis_set(run: Run, effect: dict[str, Any]) -> Outcome:
     """
     found = existing(run, effect["container"])
     wanted = {name: _value(run, value) for name, value in effect["parameters"].items()}
-    have = running.redis_get(run.engine, found, list(wanted))
+    spare = secrets(run.root, ("redis_password",)).get("redis_password", "")
+    have = running.redis_get(run.engine, found, list(wanted), spare)
     differing = {name: value for name, value in wanted.items() if have[name] != value}
     if not differing:
         return Outcome("unchanged")
     commands = [f"CONFIG SET {running.quoted(name)} {running.quoted(v)}" for name, v in differing.items()]
-    said = running.redis(run.engine, found, commands).split()
+    said = running.redis(run.engine, found, commands, spare=spare).split()
     if said != ["OK"] * len(commands):
         raise RefusedError(f"redis in {effect['container']} did not take it: {' '.join(said)[:200]}")
     return Outcome("done", ", ".join(sorted(differing)))
@@ -46,8 +47,9 @@ def postgres_password(run: Run, effect: dict[str, Any]) -> Outcome:
     password = run.secret(effect.get("secret") or "postgres_password")
     if running.login(run.engine, found, user, database, password).code == 0:
         return Outcome("unchanged")
-    statement = f"ALTER ROLE {identifier(user)} PASSWORD {running.literal(verifier(password))};"
-    running.psql(run.engine, found, user, database, f"SET log_statement TO 'none';\n{statement}\n")
+    unlogged = "" if password.isascii() else "SET log_statement TO 'none';\n"
+    statement = f"{unlogged}ALTER ROLE {identifier(user)} PASSWORD {running.literal(verifier(password))};\n"
+    running.psql(run.engine, found, user, database, statement)
     return Outcome("done")
 
 

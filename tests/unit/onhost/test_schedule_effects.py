@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +32,7 @@ foreign = st.tuples(
 
 
 def _theirs(text: bytes) -> bytes:
-    kept = text.splitlines(keepends=True)
+    kept = re.split(rb"(?<=\n)", text)
     return b"".join(line for line in kept if not CRON_MARK.search(line) and line.strip() not in CRON_EDGES)
 
 

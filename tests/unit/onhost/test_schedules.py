@@ -29,7 +29,8 @@ def test_spans(text: str | None, value: float | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("@1764169000", 1764169000.0), ("", None), ("n/a", None), ("Sun 2026", None)]
+    ("text", "value"),
+    [("Wed 2025-11-26 14:56:40 UTC", 1764169000.0), ("", None), ("n/a", None), ("Sun 2026", None)],
 )
 def test_stamps(text: str, value: float | None) -> None:
     assert seconds(text) == value
