@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import jwt
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from agent_api.config import number, plain, secret, text
-from agent_api.store import Store
+from agent_api.store import POSTGRES_AWAY, Store
 
 log = logging.getLogger(__name__)
 ROLES = ("system", "user", "assistant", "tool")
@@ -54,10 +53,8 @@ async def add_message(request: Request) -> Response:
         raise HTTPException(400, "the body is not JSON") from None
     match body:
         # Postgres has no text with a NUL in it.
-        case {"role": str(role), "content": str(content)} if (
-            role in ROLES and content and "\0" not in content
-        ):
-            return JSONResponse(found(await request.app.state.store.add(key, role, content)), 201)
+        case {"role": str(role), "content": str(said)} if role in ROLES and said and "\0" not in said:
+            return JSONResponse(found(await request.app.state.store.add(key, role, said)), 201)
     raise HTTPException(422, f"a message has a role ({', '.join(ROLES)}) and a content that is not empty")
 
 
@@ -90,7 +87,8 @@ async def away(_: Request, error: Exception) -> Response:
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
     logging.basicConfig(level=text("LOG_LEVEL", "INFO").upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.root.level)
-    app.state.store = await Store().open()
+    app.state.store = Store()
+    await app.state.store.pool
     watcher = asyncio.create_task(watch(app.state.store, number("HEALTH_CHECK_INTERVAL", 60)))
     yield
     watcher.cancel()
@@ -118,5 +116,5 @@ app = Starlette(
         Route(SESSION, delete_session, methods=["DELETE"]),
         Route(f"{SESSION}/messages", add_message, methods=["POST"]),
     ],
-    exception_handlers={HTTPException: refused, asyncpg.PostgresError: away, OSError: away},
+    exception_handlers={HTTPException: refused} | dict.fromkeys(POSTGRES_AWAY, away),
 )

@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from agent_api.config import number, plain, secret, text
 
+POSTGRES_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 WAIT_S = 3.0
 """How long a connection, or a part's answer to a health check, may take."""
 CACHE_S = 60
@@ -35,6 +36,7 @@ CREATE = "INSERT INTO sessions (id) VALUES ($1) RETURNING id::text, created_at::
 ADD = """
 INSERT INTO messages (session_id, role, content) VALUES ($1, $2, $3) RETURNING role, content, created_at::text
 """
+DELETE = "DELETE FROM sessions WHERE id = $1 RETURNING true"
 SHOW = """
 SELECT id::text, created_at::text, coalesce((SELECT json_agg(m) FROM (
     SELECT role, content, created_at::text FROM messages WHERE session_id = s.id ORDER BY id
@@ -68,10 +70,6 @@ class Store:
             retry=Retry(NoBackoff(), 1),
         )
 
-    async def open(self) -> "Store":
-        await self.pool
-        return self
-
     async def close(self) -> None:
         await self.redis.aclose()
         self.pool.terminate()
@@ -101,18 +99,14 @@ class Store:
 
     async def delete(self, key: UUID) -> bool | None:
         """None if there was no such session."""
-        deleted: bool | None = await self.pool.fetchval(
-            "DELETE FROM sessions WHERE id = $1 RETURNING true", key
-        )
+        deleted: bool | None = await self.pool.fetchval(DELETE, key)
         await self._cache(self.redis.delete(f"session:{key}"))
         return deleted
 
     async def health(self) -> dict[str, dict[str, Any]]:
         """By part: `{"ok": true, "latency_ms": 0.8}` or `{"ok": false, "error": "…"}`."""
-        postgres, redis = await asyncio.gather(
-            asked(self.pool.fetchval("SELECT 1")), asked(self.redis.ping())
-        )
-        return {"postgres": postgres, "redis": redis}
+        questions = (self.pool.fetchval("SELECT 1"), self.redis.ping())
+        return dict(zip(("postgres", "redis"), await asyncio.gather(*map(asked, questions)), strict=True))
 
     async def _cache(self, command: Awaitable[Any]) -> Any:
         try:
@@ -131,6 +125,6 @@ async def asked(question: Awaitable[Any]) -> dict[str, Any]:
     began = time.perf_counter()
     try:
         await asyncio.wait_for(question, WAIT_S)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, RedisError, OSError) as error:
+    except (*POSTGRES_AWAY, RedisError) as error:
         return {"ok": False, "error": plain(error)}
     return {"ok": True, "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
