@@ -90,6 +90,12 @@ class Identity:
         """``llmster`` for the headless daemon, else ``app``."""
         return "llmster" if self._matches(process, LLMSTER) else "app"
 
+    def home_of(self, tree: Tree) -> str | None:
+        """LM Studio's home that an instance lives in, by where its workers or llmster itself lie."""
+        paths = [_path(self.system, each.executable) for each in tree.members if each.executable]
+        homes = [_above(path, marker) for marker in (".internal", "llmster") for path in paths]
+        return next((home for home in homes if home is not None), None)
+
     def _main(self, process: Process) -> bool:
         # An AppImage's own file is run by the process that serves its mount: whoever ends that one takes
         # the files away from under the application.
@@ -111,6 +117,12 @@ class Identity:
         if process.executable is None:
             return False
         return _fits(self.system, process.executable, tuple(patterns))
+
+
+def _above(path: PurePath, marker: str) -> str | None:
+    """The folder that holds the folder called ``marker`` on this path."""
+    folders = [parent for parent in path.parents if parent.name == marker]
+    return str(folders[-1].parent) if folders else None
 
 
 def _path(system: str, text: str) -> PurePath:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from calm.health import connections, processes
 from calm.health.connections import Sockets
@@ -17,7 +18,7 @@ from calm.health.identity import Identity, Tree, Trees
 from calm.health.model import Instance, Leftover, ProcessKey
 from calm.health.processes import Known, cpu_percent, total
 
-SUSPECT = 50.0
+SUSPECT = 25.0
 """Percent of one core from which an instance that seems idle is looked at a second time."""
 
 SECOND_LOOK = 0.25
@@ -29,20 +30,23 @@ CHATTING = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Between:
-    """CPU seconds of processes at two moments, ``span`` seconds apart."""
+    """CPU seconds of processes at two moments, ``span`` seconds apart.
+
+    ``since`` is when the earlier table was read, in seconds since the epoch.
+    """
 
     before: Mapping[ProcessKey, float]
     after: Mapping[ProcessKey, float]
     span: float
+    since: float
 
     def percent(self, key: ProcessKey) -> float | None:
         """What one process used, in percent of one core."""
         return cpu_percent(self._before(key), self.after.get(key), span=self.span)
 
     def _before(self, key: ProcessKey) -> float | None:
-        # One that was born in between started from nothing.
-        born_since = time.time() - key.created_at <= self.span
-        return self.before.get(key, 0.0 if born_since else None)
+        # One that was born after the earlier look started from nothing.
+        return self.before.get(key, 0.0 if key.created_at >= self.since else None)
 
 
 def instances(
@@ -50,6 +54,13 @@ def instances(
 ) -> tuple[Instance, ...]:
     """The instances, measured, the oldest first."""
     return tuple(_instance(tree, table, between, home, identity) for tree in trees.instances)
+
+
+def ours(instance: Instance, home: Home) -> bool:
+    """Whether an instance lives in this home, or may; without one here, every instance may."""
+    if instance.home is None or not home.exists:
+        return True
+    return Path(instance.home) == home.path.resolve()
 
 
 def leftovers(trees: Trees, identity: Identity) -> tuple[Leftover, ...]:
@@ -82,6 +93,7 @@ def _instance(
         uss_bytes=total(each.uss_bytes for each in memory),
         swap_bytes=total(each.swap_bytes for each in memory),
         busy=_busy(rows, sockets, used, home, identity),
+        home=identity.home_of(tree),
         form=identity.form(root),
         arguments=root.arguments,
         workers_cpu_percent=_used(between, workers),

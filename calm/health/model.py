@@ -48,7 +48,8 @@ class Instance:
     ``serves_api`` says that the API's port is among them, ``named`` that ``http-server.json`` names one of
     its processes. ``connections`` counts established connections of others to its ports. ``busy`` is true if
     somebody is being served (see ``calm.health.lmstudio``). ``members`` holds every process of the tree, the
-    root first; foreign programs that LM Studio has started (a browser, say) are none of them.
+    root first; foreign programs that LM Studio has started (a browser, say) are none of them. ``home`` is
+    LM Studio's home that it lives in, where its paths show it.
     """
 
     root_pid: int
@@ -59,6 +60,7 @@ class Instance:
     uss_bytes: int | None
     swap_bytes: int | None
     busy: bool | None
+    home: str | None = None
     form: str = "app"
     arguments: tuple[str, ...] = ()
     workers_cpu_percent: float | None = None
@@ -112,7 +114,11 @@ class Api:
 
 @dataclass(frozen=True, kw_only=True)
 class LMStudio:
-    """LM Studio on this host. ``installed`` is ``None`` if the processes could not be read."""
+    """LM Studio on this host. ``installed`` is ``None`` if the processes could not be read.
+
+    ``instances`` are those of this home or of an unknown one; ``others`` live in the home of somebody else,
+    and are nothing to act on.
+    """
 
     installed: bool | None = None
     instances: tuple[Instance, ...] = ()
@@ -120,6 +126,7 @@ class LMStudio:
     home: str | None = None
     version: str | None = None
     leftovers: tuple[Leftover, ...] = ()
+    others: tuple[Instance, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,11 +207,13 @@ class Endpoint:
 class Sample:
     """Counters that the next snapshot subtracts from its own: in memory only, never in JSON.
 
-    ``at`` is monotonic time. Processes map to CPU seconds, the machine to (busy, all) CPU seconds, containers
-    are as ``calm.health.containers`` keeps them, the table as ``calm.health.processes`` reads it.
+    ``at`` is monotonic time, ``read_at`` when the process table was read (epoch). Processes map to CPU
+    seconds, the machine to (busy, all) CPU seconds; containers are as ``calm.health.containers`` keeps them,
+    the table as ``calm.health.processes`` reads it.
     """
 
     at: float
+    read_at: float
     processes: Mapping[ProcessKey, float] = field(default_factory=dict)
     machine: tuple[float, float] | None = None
     containers: Mapping[str, Any] = field(default_factory=dict)

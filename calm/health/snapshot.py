@@ -152,16 +152,19 @@ def _local(settings: Settings, found: Home, before: Sample | None, wait: Callabl
         executables=settings.lmstudio.executables,
     )
     names = {identity.plain(each.name) for each in settings.healing.watched if each.do != "off"}
+    read_at = time.time()
     table = processes.read(before.table if before else {}, interesting=looks.mine)
     trees = identity.trees((row.process for row in table.values()), looks)
     watched = [row for row in table.values() if _is_watched(row.process, names)]
     mine = [table[member.pid] for tree in trees.instances for member in tree.members]
 
-    start = before or _sampled([*mine, *watched])
+    start = before or _sampled([*mine, *watched], read_at)
     if before is None:
         wait()
-    now = replace(_sampled([*mine, *watched]), table=table)
-    between = Between(before=start.processes, after=now.processes, span=now.at - start.at)
+    now = replace(_sampled([*mine, *watched], read_at), table=table)
+    between = Between(
+        before=start.processes, after=now.processes, span=now.at - start.at, since=start.read_at
+    )
     return Local(
         machine=machine.look(
             Path(settings.root).expanduser(), start.machine, now.machine, processes=len(table)
@@ -172,8 +175,13 @@ def _local(settings: Settings, found: Home, before: Sample | None, wait: Callabl
     )
 
 
-def _sampled(rows: list[Known]) -> Sample:
-    return Sample(at=time.monotonic(), processes=processes.cpu_seconds(rows), machine=machine.times())
+def _sampled(rows: list[Known], read_at: float) -> Sample:
+    return Sample(
+        at=time.monotonic(),
+        read_at=read_at,
+        processes=processes.cpu_seconds(rows),
+        machine=machine.times(),
+    )
 
 
 def _lmstudio(
@@ -189,10 +197,11 @@ def _lmstudio(
     running = lmstudio.instances(trees, table, between, found, looks)
     return LMStudio(
         installed=found.exists or bool(running),
-        instances=running,
+        instances=tuple(each for each in running if lmstudio.ours(each, found)),
         home=str(found.path) if found.exists else None,
         version=found.version,
         leftovers=lmstudio.leftovers(trees, looks),
+        others=tuple(each for each in running if not lmstudio.ours(each, found)),
     )
 
 

@@ -41,6 +41,7 @@ def test_an_instance_with_its_helpers_is_one(
     assert [tree.root.pid for tree in found.instances] == [root]
     assert {each.pid for each in found.instances[0].members} == members
     assert found.instances[0].members[0].pid == root
+    assert looks.home_of(found.instances[0]) == looks.home
     assert found.leftovers == ()
 
 
@@ -63,6 +64,7 @@ def test_the_headless_daemon_is_an_instance_with_its_workers() -> None:
     found = trees(table(root, worker), LINUX_LOOKS)
 
     assert [[each.pid for each in tree.members] for tree in found.instances] == [[300, 301]]
+    assert LINUX_LOOKS.home_of(found.instances[0]) == "/home/ann/.lmstudio"
     assert LINUX_LOOKS.form(found.instances[0].root) == "llmster"
     assert LINUX_LOOKS.is_worker(process(**worker))
 

@@ -59,7 +59,7 @@ SNAPSHOT = Snapshot(
     containers=(CONTAINER,),
     endpoints=(Endpoint(name="redis", url="redis://127.0.0.1:6379", ok=True, latency_ms=0.4, error=None),),
     cost_ms=12.0,
-    sample=Sample(at=5.0),
+    sample=Sample(at=5.0, read_at=1000.5),
 )
 
 CONTRACT = {

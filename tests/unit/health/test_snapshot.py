@@ -19,7 +19,8 @@ from calm.settings import Settings
 
 def settings(tmp_path: Path, **sections: object) -> Settings:
     """Settings whose LM Studio and stack are nobody else's."""
-    lmstudio = {"home": str(tmp_path / "none")} | dict(sections.pop("lmstudio", {}))  # type: ignore[call-overload]
+    (tmp_path / "home" / ".internal").mkdir(parents=True, exist_ok=True)
+    lmstudio = {"home": str(tmp_path / "home"), "enabled": False} | dict(sections.pop("lmstudio", {}))  # type: ignore[call-overload]
     return Settings.model_validate(
         {"root": str(tmp_path), "lmstudio": lmstudio, "docker": {"enabled": False}, **sections}
     )
@@ -34,7 +35,7 @@ def test_it_measures_this_machine_over_its_window(tmp_path: Path) -> None:
     assert snapshot.machine is not None
     assert snapshot.machine.cpu_percent is not None
     assert snapshot.machine.processes is not None
-    assert (snapshot.lmstudio.installed, snapshot.lmstudio.instances) == (False, ())
+    assert snapshot.lmstudio.instances == ()
     assert (snapshot.docker.reachable, snapshot.containers) == (None, None)
     assert snapshot.cost_ms is not None
 
@@ -124,9 +125,12 @@ def test_it_needs_nothing_of_posix_and_none_of_the_controllers_libraries(tmp_pat
     assert float(percent) >= 0
 
 
-@pytest.mark.parametrize("enabled", [False, "auto"])
-def test_no_end_point_is_asked_where_there_is_nothing_to_ask(tmp_path: Path, enabled: object) -> None:
-    snapshot = take(settings(tmp_path, lmstudio={"enabled": enabled}), window=0.1)
+@pytest.mark.parametrize(("enabled", "home"), [(False, "home"), ("auto", "none")])
+def test_no_end_point_is_asked_where_there_is_nothing_to_ask(
+    tmp_path: Path, enabled: object, home: str
+) -> None:
+    lmstudio = {"enabled": enabled, "home": str(tmp_path / home)}
+    snapshot = take(settings(tmp_path, lmstudio=lmstudio), window=0.1)
 
     assert snapshot.endpoints == ()
     assert snapshot.lmstudio.api.reachable is None

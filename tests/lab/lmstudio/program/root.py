@@ -62,6 +62,8 @@ class App:
         self.running = threading.Event()
         self.running.set()
         self._leaving = threading.Event()
+        signal.signal(signal.SIGTERM, lambda *_: self.quit())
+        signal.signal(signal.SIGINT, lambda *_: self.quit())
         self._habits = Habits()
         self._server: Server | None = None
         self._jit = True
@@ -132,8 +134,6 @@ class App:
 
     def run(self) -> None:
         """Wait until it is told to go, or the test run has gone; then write the settings as remembered."""
-        signal.signal(signal.SIGTERM, lambda *_: self.quit())
-        signal.signal(signal.SIGINT, lambda *_: self.quit())
         while not self._leaving.wait(0.2):
             if owner_gone(self._lab["owner"]):
                 os._exit(0)
