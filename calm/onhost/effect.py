@@ -41,7 +41,10 @@ EFFECTS = {
 }
 """The module that knows each effect, by the name that stands in its ``do``."""
 
-FOREIGN = {"agent": "agent_effects", "agent_remove": "agent_effects"}
+FOREIGN = {
+    **dict.fromkeys(("agent", "agent_remove"), "agent_effects"),
+    **dict.fromkeys(("systemd_unit", "systemd_remove", "crontab", "launchd", "task"), "schedule_effects"),
+}
 """Effects of the other form ``(effect, root) -> message``, in their module's ``EFFECTS``."""
 
 UNLOCKED = ("lock", "unlock")

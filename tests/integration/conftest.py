@@ -14,7 +14,9 @@ Build = Callable[..., Stack]
 
 
 @pytest.fixture(scope="module")
-def build(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
+def build(
+    engine: Any, unique_name: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Build]:
     """Makes hosts with a project, ports, a root and a home of their own; all is swept at the end."""
     made: list[Stack] = []
 
@@ -23,7 +25,7 @@ def build(engine: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bui
         stack = Stack(
             folder=tmp_path_factory.mktemp(name),
             docker_env=engine.env,
-            project=engine.project(name),
+            project=unique_name(name),
             ports=ports,
             settings=settings,
         )
