@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm.settings.problems import Problem, SettingsError
+from calm.settings.units import size_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,8 +27,9 @@ class TemplateError(SettingsError):
 def render(name: str, **values: Any) -> str:
     """The text of ``templates/<name>`` with ``values`` in it.
 
-    Beside Jinja's own filters there are ``json`` (a value as JSON, which YAML reads, too) and ``compose``
-    (likewise, with each ``$`` doubled, which Compose would take for a variable).
+    Beside Jinja's own filters there are ``json`` (a value as JSON, which YAML reads, too), ``compose``
+    (likewise, with each ``$`` doubled, which Compose would take for a variable), ``size`` (bytes as ``512M``)
+    and ``seconds`` (``10s``).
 
     Raises:
         TemplateError: it is missing, is no template, or uses a name that is not in ``values``.
@@ -72,8 +74,11 @@ def _environment(folder: Path) -> Environment:
     )
     environment.filters["json"] = _json
     environment.filters["compose"] = lambda value: _json(compose_text(str(value)))
+    environment.filters["size"] = size_text
+    environment.filters["seconds"] = lambda seconds: f"{seconds:g}s"
     return environment
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    # A name that is not defined raises jinja2.UndefinedError as soon as it is made text of.
+    return json.dumps(value, ensure_ascii=False, default=str)

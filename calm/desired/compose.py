@@ -1,0 +1,187 @@
+"""The Compose file: the template, with ``docker.services`` merged over it and a stamp on each service.
+
+The stamp is the hash of all that needs a new container: the service as rendered, without what
+``docker update`` can set, with the contents of the documents that it mounts, and a rotation counter in place
+of each secret. Compose's own hash is not used: it changes between its releases and sees no content.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from calm.desired.host import Host
+from calm.desired.old_stack import NETWORK, OUR_LABEL
+from calm.desired.stack import Stack, llm_url, relay_script, stack
+from calm.desired.templates import render
+from calm.settings.sizing import postgres_parameters, redis_maxmemory
+
+if TYPE_CHECKING:
+    from ruamel.yaml import YAML
+
+STAMP = "calm.stamp"
+LIVE = frozenset({"mem_limit", "memswap_limit", "mem_reservation", "cpus", "pids_limit", "restart"})
+"""The keys that ``docker update`` sets on a running container."""
+
+_NOT_STAMPED = LIVE | {"depends_on", "build"}
+_LOCAL_HEALTH = "http://127.0.0.1:5000/api/health"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compose:
+    """The rendered file, its services (stamps in their labels), and what they mount: path to content."""
+
+    text: str
+    services: Mapping[str, Mapping[str, Any]]
+    mounted: Mapping[str, str]
+    stack: Stack
+
+
+def compose(host: Host) -> Compose:
+    """The Compose file of ``host``.
+
+    Raises:
+        calm.desired.templates.TemplateError: the template is broken.
+    """
+    values = stack(host)
+    mounted = {values.redis_conf: redis_conf(host)}
+    if values.relay:
+        mounted[values.relay.script] = relay_script()
+    rendered = render(
+        "docker/docker-compose.yml.j2",
+        docker=host.settings.docker,
+        stack=values,
+        postgres_parameters=postgres_parameters(host.settings.docker.postgres),
+        llm_url=llm_url(host),
+        health_url=_LOCAL_HEALTH,
+    )
+    rotations = dict(host.settings.secrets.rotate)
+    text, services = _assembled(
+        rendered,
+        host.settings.docker.project,
+        json.dumps(host.settings.docker.services, sort_keys=True),
+        json.dumps(mounted, sort_keys=True),
+        json.dumps(rotations, sort_keys=True),
+    )
+    return Compose(text=text, services=services, mounted=mounted, stack=values)
+
+
+def redis_conf(host: Host) -> str:
+    """redis.conf of ``host``; the password is in a file that it includes."""
+    redis = host.settings.docker.redis
+    return render("docker/redis.conf.j2", redis=redis, maxmemory=redis_maxmemory(redis))
+
+
+def secret_names(service: Mapping[str, Any]) -> tuple[str, ...]:
+    """The secrets that a rendered service mounts."""
+    return tuple(one if isinstance(one, str) else one["source"] for one in service.get("secrets") or ())
+
+
+def bind_sources(service: Mapping[str, Any]) -> tuple[str, ...]:
+    """The files and folders of the host that a rendered service mounts."""
+    volumes = service.get("volumes") or ()
+    return tuple(one["source"] for one in volumes if isinstance(one, dict) and one.get("type") == "bind")
+
+
+@lru_cache(maxsize=8)
+def _assembled(
+    rendered: str, project: str, raw: str, mounted: str, rotations: str
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Cached, since several parts of one plan ask for the same file; all arguments are text for that."""
+    yaml = _yaml()
+    whole = yaml.load(rendered)
+    for name, keys in json.loads(raw).items():
+        whole["services"][name] = _merged(whole["services"].get(name) or {}, _quoted(keys))
+    contents, counters = json.loads(mounted), json.loads(rotations)
+    for name, service in whole["services"].items():
+        _complete(name, service, project)
+        _label(service, STAMP, _stamp(service, contents, counters))
+    out = io.StringIO()
+    yaml.dump(whole, out)
+    return _spaced(out.getvalue()), json.loads(json.dumps(whole["services"]))
+
+
+def _spaced(text: str) -> str:
+    """One empty line before each section and each service but the first, and no other."""
+    lines: list[str] = []
+    for line in filter(str.strip, text.splitlines()):
+        section, service = re.match(r"[a-z]", line), re.match(r"  [\w.-]+:$", line)
+        if (section and lines[-1:] and not lines[-1].startswith("#")) or (
+            service and lines[-1] != "services:"
+        ):
+            lines.append("")
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def _yaml() -> YAML:
+    """Keeps the template's comments, order and quotes."""
+    from ruamel.yaml import YAML
+
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    yaml.preserve_quotes = True
+    return yaml
+
+
+def _quoted(value: Any) -> Any:
+    """Strings in double quotes on one line: plain, ``22:22`` is a number to some readers of YAML."""
+    from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+    if isinstance(value, dict):
+        return {key: _quoted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_quoted(item) for item in value]
+    return DoubleQuotedScalarString(value) if isinstance(value, str) else value
+
+
+def _merged(lower: Any, upper: Mapping[str, Any]) -> Any:
+    """``upper`` laid over ``lower`` in place: mappings deeply, lists replaced, None takes a key away."""
+    for key, value in upper.items():
+        if value is None:
+            lower.pop(key, None)
+        elif isinstance(value, dict) and isinstance(lower.get(key), dict):
+            _merged(lower[key], value)
+        else:
+            lower[key] = value
+    return lower
+
+
+def _complete(name: str, service: Any, project: str) -> None:
+    """What a service of the user's needs so that calm finds it and it finds the others."""
+    replicas = (service.get("deploy") or {}).get("replicas") or service.get("scale")
+    if "container_name" not in service and not replicas:
+        service["container_name"] = f"{project}-{name}"
+    if "networks" not in service and "network_mode" not in service:
+        service["networks"] = [NETWORK]
+    _label(service, OUR_LABEL, project)
+
+
+def _label(service: Any, key: str, value: str) -> None:
+    labels = service.setdefault("labels", {})
+    if isinstance(labels, list):
+        labels.append(f"{key}={value}")
+    else:
+        labels[key] = value
+
+
+def _stamp(service: Any, contents: Mapping[str, str], counters: Mapping[str, int]) -> str:
+    plain = json.loads(json.dumps(service))
+    stamped = {
+        "service": {key: value for key, value in plain.items() if key not in _NOT_STAMPED},
+        "documents": {path: contents[path] for path in bind_sources(plain) if path in contents},
+        "secrets": {name: counters.get(_counted(name), 0) for name in secret_names(plain)},
+        "env": counters if "env_file" in plain else None,
+    }
+    return hashlib.sha256(json.dumps(stamped, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _counted(secret: str) -> str:
+    return "redis_password" if secret == "redis_auth.conf" else secret

@@ -1,0 +1,27 @@
+"""What the Docker Engine of a host can do, and the least that calm needs of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+LEAST_ENGINE = (20, 10)
+"""Docker Engine; it knows ``host-gateway`` since then."""
+
+LEAST_COMPOSE = (2, 20)
+"""Docker Compose; ``include`` came with it."""
+
+START_INTERVAL_API = (1, 44)
+"""The first Engine API with a health check's start interval (Docker Engine 25)."""
+
+
+def version(text: str | None) -> tuple[int, ...]:
+    """``(26, 1, 5)`` from ``26.1.5+dfsg1``; empty for what holds no version."""
+    found = re.match(r"v?(\d+(?:\.\d+)*)", text or "")
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+def has_start_interval(docker: Mapping[str, Any]) -> bool:
+    """Whether health checks may have a start interval; an engine that is not there counts as a new one."""
+    return not docker.get("api") or version(docker["api"]) >= START_INTERVAL_API

@@ -1,0 +1,208 @@
+"""What differs between a service and its container, field by field, and who moved."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from calm.desired.compose import STAMP
+from calm.desired.services import Service
+from calm.drift.model import Change, Context, Json, Origin, origin_of
+from calm.drift.service_fields import ENVIRONMENT, LIVE, MOUNT, Fields, observed
+from calm.onhost.masking import Masker, looks_secret
+
+RUNNING = "running."
+"""Values that a server has now, whatever its files say."""
+
+GRAIN = 65536
+"""Bytes; a cgroup holds whole pages, of 64 KiB at most."""
+
+_WELL = ("running", "restarting")
+"""States that ask for nothing here: a container that crashes over and over is the agent's to heal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """A service and its container. ``entry`` is the service's part of the record, None if it has none."""
+
+    context: Context
+    service: Service
+    container: Mapping[str, Any]
+    want: Fields
+    entry: Mapping[str, Json] | None
+
+    def change(self, path: str, before: Json, after: Json) -> Change:
+        """A difference of one field, with its origin."""
+        sensitive = _is_sensitive(path, before, after)
+        return Change(
+            path=path,
+            before=None if sensitive else before,
+            after=None if sensitive else after,
+            sensitive=sensitive,
+            origin=self._origin(path, before, after),
+        )
+
+    def _origin(self, path: str, before: Json, after: Json) -> Origin:
+        if self.entry is None:
+            return Origin.NEW
+        if path == "stamp":
+            return origin_of(recorded=self.entry.get("stamp"), before=before, after=after)
+        recorded = (self.entry.get("fields") or {}).get(path)
+        if recorded is None:
+            # Not declared when calm last applied, or not kept because it is secret.
+            same = self.entry.get("stamp") == self.service.stamp and path not in LIVE
+            return Origin.HOST if same else Origin.SETTINGS
+        return origin_of(recorded=recorded, before=before, after=after)
+
+
+def kept_fields(want: Fields) -> Fields:
+    """The declared fields as the record keeps them: without what is secret."""
+    return {path: value for path, value in want.items() if not _is_sensitive(path, None, value)}
+
+
+def state(side: Side) -> tuple[Change, ...]:
+    """Whether the container runs."""
+    found = side.container["state"]
+    if found in _WELL:
+        return ()
+    origin = Origin.NEW if side.entry is None else Origin.HOST
+    return (Change(path="state", before=found, after="running", origin=origin),)
+
+
+def live(side: Side) -> tuple[Change, ...]:
+    """The limits that ``docker update`` puts right."""
+    return tuple(change for change in _limits(side) if change.after is not None and not _is_quota(change))
+
+
+def fixed(side: Side) -> tuple[Change, ...]:
+    """What only a new container puts right."""
+    found = [change for change in _limits(side) if change.after is None or _is_quota(change)]
+    found += [*_fields(side), *_image(side), *_mounted(side), *_secrets(side), *_login(side)]
+    return tuple(found) or _stamp(side)
+
+
+def running(side: Side) -> tuple[Change, ...]:
+    """The running values of redis and postgres that differ from the declared ones."""
+    from calm.drift.running_values import wanted
+
+    found = (_running(side).get("parameters") or {}).items()
+    want = wanted(side.context.settings, side.service.name)
+    return tuple(
+        Change(path=f"{RUNNING}{name}", before=before, after=want[name].text, origin=_host_or_new(side))
+        for name, before in found
+        if name in want and before is not None and not want[name].is_met_by(before)
+    )
+
+
+def _limits(side: Side) -> Iterator[Change]:
+    have = observed(side.container)
+    for path in LIVE:
+        after, before = side.want.get(path), have[path]
+        if path == "swap" and side.context.state["docker"].get("swap_limit") is False:
+            continue  # this kernel counts no swap, whatever it is told
+        if after is None:
+            if before and before != "no" and path in ((side.entry or {}).get("fields") or {}):
+                yield Change(path=path, before=before, after=None, origin=Origin.SETTINGS)
+        elif before != after:
+            yield side.change(path, before, after)
+    yield from _cgroup(side, have)
+
+
+def _cgroup(side: Side, have: Fields) -> Iterator[Change]:
+    """Inspect says what Docker was told; the cgroup what the kernel holds the container to."""
+    real, after = side.container.get("cgroup_memory"), side.want.get("memory")
+    if real is None or after is None or have["memory"] != after:
+        return
+    if abs(real - after) >= GRAIN:
+        yield Change(path="memory.cgroup", before=real, after=after, origin=_host_or_new(side))
+
+
+def _is_quota(change: Change) -> bool:
+    """NanoCpus and CpuQuota exclude each other, and update takes neither away."""
+    return change.path == "cpus" and isinstance(change.before, str)
+
+
+def _fields(side: Side) -> Iterator[Change]:
+    have = observed(side.container)
+    for path, after in side.want.items():
+        before = have.get(path)
+        if path not in LIVE and not _same(side, before, after):
+            yield side.change(path, before, after)
+
+
+def _same(side: Side, before: Json, after: Json) -> bool:
+    if isinstance(before, Mapping) and set(before) == {"digest"}:
+        return bool(before["digest"] == Masker(side.context.digest_key).digest(str(after)))
+    return bool(before == after)
+
+
+def _image(side: Side) -> Iterator[Change]:
+    """The name may stand for another image by now."""
+    name = side.want.get("image")
+    now, used = (side.context.state.get("images") or {}).get(name), side.container["image_id"]
+    if side.container["image"] == name and now is not None and now != used:
+        yield Change(path="image_id", before=used[:19], after=now[:19], origin=_host_or_new(side))
+
+
+def _mounted(side: Side) -> Iterator[Change]:
+    """A file that is replaced by rename stays the old one in the container until that is made anew."""
+    recorded = side.context.record.get("documents") or {}
+    files = {entry["path"]: (identity, entry) for identity, entry in side.context.state["files"].items()}
+    for path, content in side.service.documents.items():
+        identity, entry = files.get(path, ("", {}))
+        digest = hashlib.sha256(content.encode()).hexdigest()
+        if entry.get("sha256") == digest and entry["status"] == "file":
+            continue
+        before = entry.get("sha256") or entry.get("status")
+        origin = origin_of(recorded=(recorded.get(identity) or {}).get("sha256"), before=before, after=digest)
+        name = path.rpartition("/")[2]
+        yield Change(path=f"{MOUNT}{name}", before=_short(before), after=_short(digest), origin=origin)
+
+
+def _secrets(side: Side) -> Iterator[Change]:
+    """A secret that is given anew, or missing, reaches the container only with a new one."""
+    found = side.context.state["secrets"]["values"]
+    for name in side.service.secrets:
+        entry = found.get(name) or {"status": "absent"}
+        given = side.context.secrets.get(name)
+        changed = given is not None and Masker(side.context.digest_key).digest(given) != entry.get("digest")
+        if changed or entry["status"] == "absent":
+            origin = _host_or_new(side) if given is None or side.entry is None else Origin.SETTINGS
+            yield Change(path=f"secrets.{name}", before=None, after=None, sensitive=True, origin=origin)
+
+
+def _login(side: Side) -> Iterator[Change]:
+    """redis does not take the password that is mounted: the container holds an older one."""
+    error = str(_running(side).get("error") or "")
+    if side.service.name == "redis" and ("WRONGPASS" in error or "NOAUTH" in error):
+        yield Change(path=f"{RUNNING}login", before="refused", after="accepted", origin=_host_or_new(side))
+
+
+def _stamp(side: Side) -> tuple[Change, ...]:
+    """The hash of the whole, for whatever has no field of its own."""
+    before = (side.container.get("labels") or {}).get(STAMP)
+    if before == side.service.stamp:
+        return ()
+    return (side.change("stamp", before, side.service.stamp),)
+
+
+def _running(side: Side) -> Mapping[str, Json]:
+    found: Mapping[str, Json] = (side.context.state.get("running") or {}).get(side.service.name) or {}
+    return found
+
+
+def _host_or_new(side: Side) -> Origin:
+    return Origin.NEW if side.entry is None else Origin.HOST
+
+
+def _is_sensitive(path: str, before: Json, after: Json) -> bool:
+    if path.startswith(ENVIRONMENT) and looks_secret(path.removeprefix(ENVIRONMENT)):
+        return True
+    hidden = isinstance(before, Mapping) and set(before) == {"digest"}
+    return hidden or any(Masker().holds_secret(one) for one in (before, after) if isinstance(one, str))
+
+
+def _short(digest: str | None) -> str | None:
+    return digest[:12] if digest else None
