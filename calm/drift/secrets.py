@@ -79,7 +79,7 @@ def _compare(context: Context, name: str, source: Effect | None, *, first: bool)
     found = _found(context, name)
     if found["status"] == "absent":
         return _new(context, name, source)
-    if _differs(context, name):
+    if _differs(context, name) or _is_new_here(context, name):
         return _changed(context, name, _given_origin(context, name), {"value": context.secrets[name]})
     if _is_rotated(context, name):
         return _changed(context, name, Origin.SETTINGS, {"length": LENGTH, "rotate": True}, stamped=True)
@@ -135,17 +135,8 @@ def _changed(
     A rotation is in the stamp of each consumer (``stamped``), which is recreated for it; else those that run
     are restarted, since a container sees the file that lay there when it started.
     """
-    server = _server(context, name)
-    if server is None and _server_is_recorded(context, name):
-        return _resource(
-            name,
-            refused=Refusal(
-                message=f"the {_SERVERS[name]} container is missing, so it cannot be told a new password.",
-                hint="Apply with the password as it was, so that the container runs; then change it.",
-            ),
-        )
     consumers = () if stamped else _consumers(context, name)
-    effects = ({"do": "secret", "name": name, **value}, *_told(context, name, server), *_restarted(consumers))
+    effects = ({"do": "secret", "name": name, **value}, *_told(context, name), *_restarted(consumers))
     note = f"restarts {', '.join(consumers)}" if consumers else None
     return _resource(name, action=action, **_value(origin), effects=effects, note=note)
 
@@ -153,10 +144,6 @@ def _changed(
 def _value(origin: Origin) -> dict[str, Any]:
     change = Change(path="value", before=None, after=None, sensitive=True, origin=origin)
     return {"changes": (change,), "origin": origin}
-
-
-_SERVERS = {"postgres_password": "postgres", "redis_password": "redis"}
-"""The service that checks this secret by itself and has to be told a new one."""
 
 
 _CONSUMERS = {"redis_password": ("redis", "agent-api")}
@@ -167,11 +154,11 @@ def _consumers(context: Context, name: str) -> tuple[str, ...]:
     """The running containers of ours that read this secret."""
     services = _CONSUMERS.get(name, _OTHERS_CONSUMER)
     found = (old_stack.container(context, service) for service in services)
-    return tuple(
-        one["name"]
-        for one in found
-        if one and one["state"] == "running" and (one.get("labels") or {}).get(old_stack.OUR_LABEL)
-    )
+    return tuple(one["name"] for one in found if one and one["state"] == "running" and _is_ours(one))
+
+
+def _is_ours(container: Mapping[str, Json]) -> bool:
+    return old_stack.OUR_LABEL in (container.get("labels") or {})
 
 
 def _restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
@@ -180,34 +167,45 @@ def _restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
         yield {"do": "wait_healthy", "container": container, "deadline_s": _HEALTHY_SECONDS}
 
 
-def _server(context: Context, name: str) -> Mapping[str, Json] | None:
-    service = _SERVERS.get(name)
-    return old_stack.container(context, service) if service else None
-
-
-def _server_is_recorded(context: Context, name: str) -> bool:
-    return _SERVERS.get(name) in (context.record.get("services") or {})
-
-
-def _told(context: Context, name: str, server: Mapping[str, Json] | None) -> Iterator[Effect]:
-    if server is None:
-        return
-    container = server["name"]
-    if server["state"] != "running":
-        action = "unpause" if server["state"] == "paused" else "start"
-        yield {"do": "container", "name": container, "action": action}
-        yield {"do": "wait_healthy", "container": container, "deadline_s": _HEALTHY_SECONDS}
+def _told(context: Context, name: str) -> Iterator[Effect]:
+    """What the server that checks this secret is told; one that is made anew is told by its service."""
     if name == "postgres_password":
-        postgres = context.settings.docker.postgres
-        role = {"user": postgres.user, "database": postgres.database, "secret": name}
-        yield {"do": "postgres_password", "container": container, **role}
-    else:
-        yield {"do": "redis_set", "container": container, "parameters": {"requirepass": {"secret": name}}}
+        yield from _postgres_told(context)
+    elif name == "redis_password":
+        yield from _redis_told(context)
+
+
+def _postgres_told(context: Context) -> Iterator[Effect]:
+    """The role keeps its password on the volume, so a container that stands still is started for this."""
+    container = old_stack.container(context, "postgres")
+    if container is None:
+        return
+    if container["state"] != "running":
+        action = "unpause" if container["state"] == "paused" else "start"
+        yield {"do": "container", "name": container["name"], "action": action}
+        yield {"do": "wait_healthy", "container": container["name"], "deadline_s": _HEALTHY_SECONDS}
+    postgres = context.settings.docker.postgres
+    role = {"user": postgres.user, "database": postgres.database, "secret": "postgres_password"}
+    yield {"do": "postgres_password", "container": container["name"], **role}
+
+
+def _redis_told(context: Context) -> Iterator[Effect]:
+    """redis reads its password when it starts; one that is not ours is replaced before that matters."""
+    container = old_stack.container(context, "redis")
+    if container is not None and container["state"] == "running" and _is_ours(container):
+        parameters = {"requirepass": {"secret": "redis_password"}}
+        yield {"do": "redis_set", "container": container["name"], "parameters": parameters}
 
 
 def _differs(context: Context, name: str) -> bool:
     given = context.secrets.get(name)
     return given is not None and Masker(context.digest_key).digest(given) != _found(context, name)["digest"]
+
+
+def _is_new_here(context: Context, name: str) -> bool:
+    """Whether no apply has come to its end with this value: the file may have it, its users may not."""
+    given, recorded = context.secrets.get(name), _recorded(context, name)
+    return given is not None and bool(recorded) and not _is_recorded(recorded.get("given"), given)
 
 
 def _given_origin(context: Context, name: str) -> Origin:
