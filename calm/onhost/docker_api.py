@@ -142,7 +142,11 @@ class _Pipes:
         """Ends the helper process."""
         self._timer.cancel()
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
 
 
 class _Connection(http.client.HTTPConnection):
