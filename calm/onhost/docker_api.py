@@ -130,8 +130,9 @@ class _Pipes:
         self._process.stdin.flush()
 
     def makefile(self, mode: str) -> Any:  # noqa: ARG002
-        """The stream of answers."""
-        return self._process.stdout
+        """The stream of answers, to be closed on its own."""
+        assert self._process.stdout is not None
+        return os.fdopen(os.dup(self._process.stdout.fileno()), "rb")
 
     def shutdown(self, how: int) -> None:  # noqa: ARG002
         """Says that nothing more will be sent."""
