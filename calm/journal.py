@@ -91,7 +91,7 @@ class Run:
 
 
 class Journal:
-    """The journal of one host. Not for use by several threads; several processes may use the file."""
+    """The journal of one host, for one thread at a time; several processes may use the file."""
 
     def __init__(
         self, path: Path, *, notice: Callable[[str], None], now: Callable[[], float] = time.time
@@ -275,7 +275,8 @@ class Journal:
             raise self._said(error) from error
 
     def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None)
+        # Opened by one thread and used by another is fine, as long as it is one at a time.
+        db = sqlite3.connect(self.path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:
             _prepare(db)
         except BaseException:

@@ -173,22 +173,21 @@ def _is_done(container: Container) -> bool:
 def _restarts_within(container: Container, view: View, window: float) -> int:
     """How often Docker itself has started it again within the window.
 
-    Docker counts since the container was made or last started by hand; the earliest count of the window is
-    taken off, and where there is none the container has to be that young or be restarting right now.
+    Docker counts from zero when a container is made or started by somebody, so after an act of ours all
+    counts are new. Else the earliest count of the window is taken off; where the trail is too short for that,
+    it has to be restarting right now.
     """
     if container.restarts is None:
         return 0
-    since = max(view.now - window, view.acted.get(_target(container), 0.0))
-    earlier = [
-        trace.restarts[container.id]
-        for trace in view.trail
-        if trace.at >= since and container.id in trace.restarts
+    start = view.now - window
+    if view.acted.get(_target(container), 0.0) >= start or (container.created_at or 0.0) >= start:
+        return container.restarts
+    counts = [
+        (trace.at, trace.restarts[container.id]) for trace in view.trail if container.id in trace.restarts
     ]
-    if earlier and earlier[0] <= container.restarts:
-        # The trail may begin after the loop did: then what is restarting right now has all its counts.
-        covers = view.trail[0].at <= since + 0.5 * window
-        if covers or container.state != _LOOPING:
-            return container.restarts - earlier[0]
+    within = [(at, count) for at, count in counts if at >= start and count <= container.restarts]
+    if within and within[0][0] <= start + window / 2:
+        return container.restarts - within[0][1]
     return container.restarts if container.state == _LOOPING else 0
 
 
