@@ -43,7 +43,7 @@ def read(part: dict[str, Any], entry: Callable[[str], dict[str, Any]]) -> dict[s
     is_new, is_old = os.path.isfile(new) or marked, os.path.isfile(old)
     extra = [*(part.get("executables") or ()), *_installed(internal)]
     pids = running(processes(), extra)
-    there = os.path.isdir(home) or is_old or bool(pids)
+    there = os.path.isdir(home) or is_old
     return {
         "status": "found" if there else "absent",
         "home": home,
@@ -148,12 +148,18 @@ def _of_proc(proc: str) -> Iterator[Process]:
         if name.isdigit():
             try:
                 executable = os.readlink(f"{proc}/{name}/exe").replace(" (deleted)", "")
-                if "lm" in executable.lower():
+                if "lm" in executable.lower() and _of_this_home(f"{proc}/{name}/environ"):
                     yield Process(
                         int(name), _parent(f"{proc}/{name}"), executable, _arguments(f"{proc}/{name}")
                     )
             except OSError:
                 continue  # it ended, or is another user's
+
+
+def _of_this_home(environ: str) -> bool:
+    """Whether a process works in our user's home: a user can have several, and each has its LM Studio."""
+    homes = [entry for entry in _text(environ).split("\0") if entry.startswith("HOME=")]
+    return not homes or os.path.realpath(homes[0][5:]) == os.path.realpath(os.path.expanduser("~"))
 
 
 def _parent(folder: str) -> int:

@@ -12,19 +12,20 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 _MODULES = (
-    "calm.cli.fleet",
     "calm.fleet.runner",
+    "calm.cli.fleet",
     "calm.fleet.report",
     "calm.fleet.work",
     "calm.drift.host",
@@ -90,28 +91,20 @@ def _all(file: object) -> str:
 
 def serve(path: str) -> None:
     """Fork for every request until standard input is closed."""
-    threading.Thread(target=_end_with_stdin, daemon=True).start()
-    from importlib import import_module
-
+    for module in _MODULES:
+        import_module(module)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(16)
-    for module in _MODULES:
-        import_module(module)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    while True:
+    while 0 not in select.select([0, listener], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:
             listener.close()
             _serve_one(connection)
         connection.close()
         _reap()
-
-
-def _end_with_stdin() -> None:
-    os.read(0, 1)
-    os._exit(0)
 
 
 def _reap() -> None:
