@@ -74,7 +74,7 @@ class Systemd:
             scheduler=self.name,
             root=None if foreign else systemd.owner(contents[0]),
             fields={**_unit_fields(own), "enabled": main["enabled"], "active": main["active"]},
-            remove=({"do": "systemd_remove", "units": sorted(own), **self._where(state)},),
+            remove=({"do": "systemd_remove", "name": name, "units": sorted(own), **self._where(state)},),
             called=foreign or sorted(own)[-1],
             note=f"overridden by {', '.join(drop_ins)}, which calm leaves as it is" if drop_ins else None,
         )
@@ -86,6 +86,7 @@ class Systemd:
         linger = self.scope == "user" and facts.get("linger") is False
         effect = {
             "do": "systemd_unit",
+            "name": schedule.name,
             **self._where(state),
             "files": [{"name": name, "content": content} for name, content in files.items()],
             "unit": main,

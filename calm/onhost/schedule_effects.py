@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import tempfile
 import time
@@ -72,7 +73,7 @@ def crontab(effect: dict[str, Any], _run: Any) -> str | None:
     ``effect``: ``command``, ``name``, ``lines`` (none: take them out), ``backup`` (a folder or null).
     """
     command, name, lines = effect["command"], effect["name"], effect["lines"]
-    status, before = crontab_bytes(command)
+    status, before = _crontab_as_stored(command)
     if status == "denied":
         raise ScheduleError("this user may not use cron: see cron.allow and cron.deny in crontab(1)")
     after = merged(before, name, [line.encode("utf-8", "surrogateescape") for line in lines])
@@ -81,10 +82,29 @@ def crontab(effect: dict[str, Any], _run: Any) -> str | None:
     if effect.get("backup") and before and not CRON_MARK.search(before):
         _write(effect["backup"], f"crontab.{int(time.time())}.bak", before, mode=0o600)
     _call([command, "-"], stdin=after)
-    if crontab_bytes(command)[1].rstrip() != after.rstrip():
-        _call([command, "-"], stdin=before) if before else None
+    if _crontab_as_stored(command)[1].rstrip() != after.rstrip():
+        _call([command, "-"], stdin=before)
         raise ScheduleError("cron did not store the crontab as it was given; the old one was put back")
     return None
+
+
+def _crontab_as_stored(command: str) -> tuple[str, bytes]:
+    """As :func:`crontab_bytes`, but with the bytes that lie there.
+
+    Debian's ``crontab -l`` prints a carriage return as the two characters ``\\r`` (cron 3.0pl1-162), so that
+    its output cannot be written back. What ``crontab -e`` gives its editor is unchanged; ours just copies it.
+    """
+    status, text = crontab_bytes(command)
+    if rb"\r" not in text:
+        return status, text
+    with tempfile.TemporaryDirectory(prefix="calm-") as folder:
+        editor, copy = os.path.join(folder, "editor"), os.path.join(folder, "copy")
+        with open(editor, "w", encoding="utf-8") as file:
+            file.write(f'cat "$1" > {shlex.quote(copy)}\n')
+        with_editor = {"VISUAL": f"sh {shlex.quote(editor)}", "EDITOR": f"sh {shlex.quote(editor)}"}
+        _call([command, "-e"], more=with_editor)
+        with open(copy, "rb") as stored:
+            return status, stored.read()
 
 
 def merged(text: bytes, name: str, lines: list[bytes]) -> bytes:
@@ -96,7 +116,7 @@ def merged(text: bytes, name: str, lines: list[bytes]) -> bytes:
     kept: list[bytes] = []
     ours: list[tuple[bytes, bytes]] = []
     place = None
-    for line in text.splitlines(keepends=True):
+    for line in _lines(text):
         mark = CRON_MARK.search(line)
         if mark is None and line.strip() not in CRON_EDGES:
             kept.append(line)
@@ -106,6 +126,11 @@ def merged(text: bytes, name: str, lines: list[bytes]) -> bytes:
             ours.append((mark[1], line.rstrip(b"\r\n") + b"\n"))
     ours += [(name.encode(), line + b"\n") for line in lines]
     return _with_block(kept, [line for _, line in sorted(ours, key=lambda pair: pair[0])], place)
+
+
+def _lines(text: bytes) -> list[bytes]:
+    """Lines with their ends. Only a newline ends one: a lone carriage return is part of a line to cron."""
+    return [line for line in re.split(rb"(?<=\n)", text) if line]
 
 
 def _with_block(kept: list[bytes], ours: list[bytes], place: int | None) -> bytes:
@@ -181,6 +206,7 @@ def _call(
     stdin: bytes = b"",
     cwd: str | None = None,
     say: Callable[[], str] | None = None,
+    more: dict[str, str] | None = None,
 ) -> None:
     """Runs a program that has to succeed; what it says of its failure is told."""
     try:
@@ -190,7 +216,7 @@ def _call(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             timeout=_WAIT_SECONDS,
-            env=environment(),
+            env={**environment(), **(more or {})},
             cwd=cwd,
             check=False,
         )

@@ -6,6 +6,7 @@ crontab or a unit may hold a password.
 
 from __future__ import annotations
 
+import calendar
 import csv
 import os
 import re
@@ -70,8 +71,8 @@ def output(argv: list[str], **options: Any) -> str | None:
 
 
 def environment() -> dict[str, str]:
-    """Ours, plain English, and with the user's systemd in reach where a login would have set it."""
-    env = {**os.environ, "LC_ALL": "C"}
+    """Ours, in plain English and UTC, and with the user's systemd in reach as a login would have it."""
+    env = {**os.environ, "LC_ALL": "C", "TZ": "UTC"}
     if hasattr(os, "getuid"):
         runtime = f"/run/user/{os.getuid()}"
         if "XDG_RUNTIME_DIR" not in env and os.path.isdir(runtime):
@@ -189,7 +190,7 @@ def _unit(path: str, shown: dict[str, str]) -> dict[str, Any]:
 
 def _shown(names: list[str], manager: tuple[str, ...]) -> dict[str, dict[str, str]]:
     show = ["systemctl", *manager, "show", "--property", _SHOWN]
-    text = output([*show, "--timestamp=unix", *names]) or output([*show, *names]) or ""
+    text = output([*show, *names]) or ""
     units = [_pairs(block) for block in text.split("\n\n")]
     return {unit["Id"]: unit for unit in units if "Id" in unit}
 
@@ -199,8 +200,14 @@ def _pairs(block: str) -> dict[str, str]:
 
 
 def seconds(stamp: str | None) -> float | None:
-    """A time that ``systemctl show --timestamp=unix`` prints, as seconds since 1970."""
-    return float(stamp[1:]) if stamp and re.fullmatch(r"@\d+(\.\d+)?", stamp) else None
+    """A time as ``systemctl show`` prints it in UTC, ``Thu 2026-11-26 15:40:52 UTC``, in seconds since 1970.
+
+    ``--timestamp=unix`` does not reach the times of timers (systemd 252).
+    """
+    try:
+        return float(calendar.timegm(time.strptime(stamp or "", "%a %Y-%m-%d %H:%M:%S UTC")))
+    except ValueError:
+        return None
 
 
 def _next(shown: dict[str, str]) -> float | None:
@@ -239,10 +246,11 @@ def _crontab(command: str | None) -> dict[str, Any] | None:
         status, text = crontab_bytes(command)
     except (OSError, subprocess.SubprocessError):
         return {"status": "denied", "lines": []}
-    ours = [line for line in text.splitlines() if CRON_MARK.search(line)]
+    # A carriage return stays: cron would take it for a part of the command.
+    ours = [line for line in text.split(b"\n") if CRON_MARK.search(line)]
     return {
         "status": status,
-        "lines": [line.decode("utf-8", "surrogateescape").rstrip("\r") for line in ours],
+        "lines": [line.decode("utf-8", "surrogateescape") for line in ours],
     }
 
 

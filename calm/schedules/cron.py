@@ -67,7 +67,7 @@ def render(schedule: Schedule, place: Place) -> tuple[str, ...]:
 
 def parse(lines: tuple[str, ...]) -> Schedule:
     """The schedule that these lines of one name make. Raises :class:`UnreadableError`."""
-    matches = [_LINE.fullmatch(line.strip()) for line in lines]
+    matches = [_LINE.fullmatch(line.strip(" ")) for line in lines]
     if not matches or any(match is None for match in matches):
         raise UnreadableError("not a line as calm writes it")
     found = [match for match in matches if match]
