@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm.desired.host import Host
 from calm.desired.old_stack import NETWORK, OUR_LABEL
-from calm.desired.stack import Stack, llm_url, relay_script, stack
+from calm.desired.stack import REDIS_AUTH, Stack, llm_url, relay_script, stack
 from calm.desired.templates import render
 from calm.settings.sizing import postgres_parameters, redis_maxmemory
 
@@ -110,13 +110,15 @@ def _assembled(
 def _spaced(text: str) -> str:
     """One empty line before each section and each service but the first, and no other."""
     lines: list[str] = []
+    section = ""
     for line in filter(str.strip, text.splitlines()):
-        section, service = re.match(r"[a-z]", line), re.match(r"  [\w.-]+:$", line)
-        if (section and lines[-1:] and not lines[-1].startswith("#")) or (
-            service and lines[-1] != "services:"
-        ):
-            lines.append("")
-        lines.append(line)
+        above = lines[-1] if lines else "#"
+        if re.match(r"[a-z]", line):
+            section = line
+            starts = not above.startswith("#")
+        else:
+            starts = section == "services:" != above and bool(re.match(r"  [\w.-]+:$", line))
+        lines += ["", line] if starts else [line]
     return "\n".join(lines) + "\n"
 
 
@@ -184,4 +186,4 @@ def _stamp(service: Any, contents: Mapping[str, str], counters: Mapping[str, int
 
 
 def _counted(secret: str) -> str:
-    return "redis_password" if secret == "redis_auth.conf" else secret
+    return "redis_password" if secret == REDIS_AUTH else secret

@@ -10,6 +10,7 @@ from calm.desired import compose as composed
 from calm.desired.build import FOLDER
 from calm.desired.host import Host
 from calm.desired.paths import absolute, compose_directory
+from calm.desired.stack import REDIS_AUTH
 from calm.settings.docker import BUILT_IN
 from calm.settings.units import duration_seconds
 
@@ -73,7 +74,7 @@ def _service(host: Host, whole: composed.Compose, name: str, spec: Mapping[str, 
 def _secrets(whole: composed.Compose, name: str, spec: Mapping[str, Any]) -> tuple[str, ...]:
     mounted = composed.secret_names(spec)
     given = whole.stack.api.secrets if name == "agent-api" and whole.stack.api.env_file else ()
-    return tuple(dict.fromkeys([*(one for one in mounted if not one.endswith(".conf")), *given]))
+    return tuple(dict.fromkeys([*(one for one in mounted if one != REDIS_AUTH), *given]))
 
 
 def _needs(

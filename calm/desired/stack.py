@@ -18,6 +18,9 @@ RELAY_CPUS = 0.25
 SECRETS = ("postgres_password", "redis_password", "jwt_secret")
 """What the agent API is given, and ``gemini_api_key`` where there is one."""
 
+REDIS_AUTH = "redis_auth"
+"""The secret of the Compose file that holds redis' line with its password."""
+
 ENV_FILE = "agent_api.env"
 """Beside the secrets: their values as variables, for an API that reads nothing else."""
 
@@ -138,10 +141,12 @@ def _api(host: Host, folder: str) -> Api:
 
 
 def _secret_files(host: Host, api: Api) -> dict[str, str]:
-    names = ["postgres_password", "redis_password", "redis_auth.conf"]
+    names = ["postgres_password", "redis_password"]
     if host.settings.docker.agent_api.enabled and not api.env_file:
         names += [name for name in api.secrets if name not in names]
-    return {name: paths.secret_path(host, name) for name in names}
+    # A file that the effect for redis_password writes beside it, in the form in which redis includes it.
+    auth = {REDIS_AUTH: paths.secret_path(host, f"{REDIS_AUTH}.conf")}
+    return {name: paths.secret_path(host, name) for name in names} | auth
 
 
 def _cpus(host: Host) -> dict[str, float]:
@@ -181,6 +186,10 @@ def _relay(host: Host, folder: str) -> Relay | None:
     if host.state["host"]["system"] != "Linux" or not ipaddress.ip_address(server.bind).is_loopback:
         return None
     found: dict[str, Any] = host.state.get("lmstudio") or {}
-    if host.settings.lmstudio.enabled is not True and found.get("status") != "found":
+    # Its files, not its processes: the stack must not change each time that LM Studio starts or ends.
+    wanted = host.settings.lmstudio.enabled
+    if wanted == "auto":
+        wanted = found.get("generation") not in (None, "none")
+    if not wanted:
         return None
     return Relay(image=PYTHON_IMAGE, address=docker["gateway"], port=server.port, script=f"{folder}/relay.py")
