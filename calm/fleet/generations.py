@@ -27,10 +27,18 @@ def before(settings: Settings, record: Mapping[str, Any]) -> Settings:
     history = record.get("history") or []
     if not history:
         raise NoGenerationError("There is no generation before this one to go back to.")
+    return _with_secrets_of(settings, history[-1])
+
+
+def present(settings: Settings, record: Mapping[str, Any]) -> Settings:
+    """The settings that the last apply worked with, whatever the inventory says."""
+    return _with_secrets_of(settings, record["settings"])
+
+
+def _with_secrets_of(settings: Settings, old: Mapping[str, Any]) -> Settings:
     now = settings.model_dump(mode="json", by_alias=True)
-    old = _unmasked(history[-1], now)
-    secrets = now["secrets"]
-    return load([Layer(source="the generation before", data=old | {"secrets": secrets})], host="rollback")
+    whole = _unmasked(old, now) | {"secrets": now["secrets"]}
+    return load([Layer(source="the host's record", data=whole)], host="rollback")
 
 
 def _unmasked(old: Any, now: Any) -> Any:

@@ -40,7 +40,12 @@ def text(whole: Document, *, notes: Mapping[str, tuple[str, ...]]) -> str:
     """What a person reads: by host, then by resource, and one line at the end that sums it up."""
     lines: list[str] = []
     for row in whole["hosts"]:
-        lines += [*_host_lines(row, notes.get(row["name"], ())), ""]
+        told = (
+            _result_lines(row)
+            if whole["command"] == "apply"
+            else _host_lines(row, notes.get(row["name"], ()))
+        )
+        lines += [*told, ""]
     return "\n".join([*lines, summary_line(whole)])
 
 
@@ -104,7 +109,28 @@ def _host(command: str, name: str, run: HostRun | None, down: str | None, *, eve
     shown = run.drift.resources if every else run.drift.pending
     row["resources"] = [_resource(command, resource, run) for resource in shown]
     row["status"] = _status(command, run.drift, run)
+    if command == "apply":
+        row["places"] = _places(run)
     return row
+
+
+def _places(run: HostRun) -> list[str]:
+    """Where a person finds things on a host that was applied."""
+    assert run.settings is not None
+    assert run.state is not None
+    places = [f"files        {run.state['root']['path']}"]
+    docker = run.settings.docker
+    there = {container["service"] for container in run.state.get("containers") or ()}
+    if run.drift is not None:
+        there |= {resource.id.removeprefix("service:") for resource in run.drift.resources}
+    address = "127.0.0.1" if docker.bind in ("0.0.0.0", "::") else docker.bind
+    if "postgres" in there:
+        places.append(f"postgres     {address}:{docker.postgres.port}")
+    if "redis" in there:
+        places.append(f"redis        {address}:{docker.redis.port}")
+    if "agent-api" in there:
+        places.append(f"agent API    http://{address}:{docker.agent_api.port}/api/health")
+    return places
 
 
 def _no_answer() -> dict[str, str]:
@@ -174,6 +200,20 @@ def _host_lines(row: Document, notes: tuple[str, ...]) -> list[str]:
         lines += _resource_lines(resource)
     lines += [f"  left out: {left['id']}: {left['reason']}" for left in row["left_out"]]
     return lines + [f"  note: {note}" for note in notes]
+
+
+def _result_lines(row: Document) -> list[str]:
+    """What an apply came to on one host: the plan that came before it has the details."""
+    lines = [f"{click.style(row['name'], bold=True)}: {row['status']}"]
+    if row["error"]:
+        lines += [f"  {row['error']['message']}", f"  {row['error']['hint']}"]
+    for resource in row["resources"]:
+        if resource["result"] in ("failed", "skipped"):
+            lines.append(
+                click.style(f"  {resource['id']}: {resource['result']}: {resource['reason']}", fg="red")
+            )
+    lines += [f"  left out: {left['id']}: {left['reason']}" for left in row["left_out"]]
+    return lines + [f"  {place}" for place in row.get("places", ())]
 
 
 def _resource_lines(resource: Document) -> list[str]:

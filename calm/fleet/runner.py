@@ -115,7 +115,7 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
     boards.begin(board)
     board.source = target.source
     state = _state(target, inventory, hosts)
-    watcher = _Watcher(progress)
+    watcher = _Watcher(progress, board)
     state.add_callback_handler(watcher)
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
     try:
@@ -267,8 +267,9 @@ def _close(state: State, board: boards.Board, *, locked: bool) -> None:
 class _Watcher(BaseStateCallback):
     """Hears what pyinfra does: why a host cannot be reached, and when an operation begins and ends."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress | None, board: boards.Board) -> None:
         self.progress = progress
+        self.board = board
         self.unreachable: dict[str, str] = {}
 
     def host_connect(self, state: State, host: Host) -> None:  # type: ignore[override]  # noqa: ARG002
@@ -304,5 +305,9 @@ class _Watcher(BaseStateCallback):
         self._tell(state, host, op_hash, "failed")
 
     def _tell(self, state: State, host: Host, op_hash: str, event: str) -> None:
-        if self.progress is not None and op_hash in state.ops[host]:
-            self.progress(host.name, next(iter(state.op_meta[op_hash].names)), event)
+        if self.progress is None or op_hash not in state.ops[host]:
+            return
+        identity = next(iter(state.op_meta[op_hash].names))
+        drift = self.board.host(host.name).drift
+        if drift is not None and any(resource.id == identity for resource in drift.pending):
+            self.progress(host.name, identity, event)

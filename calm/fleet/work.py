@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from calm.fleet import report
+from calm.fleet import generations, report
 from calm.fleet.board import Board, HostRun
 from calm.fleet.choice import chosen
 
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from calm.fleet.runner import Pass, Progress
     from calm.fleet.targets import Target
     from calm.settings import Settings
+
+
+SettingsFor = Callable[["Settings", Mapping[str, Any]], "Settings"]
+"""From the inventory's settings and a host's record to the settings that a pass works with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,16 +32,16 @@ class Job:
     only: tuple[str, ...] = ()
     force: bool = False
     desired: str = "present"
-    settings_for: Callable[[Settings, Mapping[str, Any]], Settings] | None = None
+    settings_for: SettingsFor | None = None
 
-    def board(self) -> Board:
-        """A new board for one pass of this job."""
+    def board(self, *, settings_for: SettingsFor | None = None) -> Board:
+        """A new board for one pass of this job; ``settings_for`` in the place of the job's own."""
         return Board(
             who=who(),
             desired=self.desired,
             force=self.force,
             chosen=partial(chosen, only=self.only),
-            settings_for=self.settings_for,
+            settings_for=settings_for or self.settings_for,
         )
 
 
@@ -79,7 +83,8 @@ def apply(job: Job, shown: Outcome, *, every: bool, progress: Progress | None) -
     board.expected = _expected(shown)
     first = runner.converge(job.target, board, progress)
     done = _outcome("apply", first, every=every)
-    again = runner.look(job.target, job.board())
+    # A rollback has made the settings of before those of now: to go back once more would not verify it.
+    again = runner.look(job.target, job.board(settings_for=generations.present if job.settings_for else None))
     return _verified(done, again)
 
 

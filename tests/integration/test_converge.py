@@ -155,10 +155,11 @@ def test_without_an_engine_everything_else_is_rendered(build: Build, tmp_path: P
 def _path_without_docker(folder: Path) -> str:
     import shutil
 
-    for name in ("python3", "sh", "env", "cat", "getent"):
+    (folder / "python3").symlink_to(Path(sys.executable).resolve())
+    for name in ("sh", "env", "cat", "getent"):
         found = shutil.which(name)
         assert found is not None
-        (folder / name).symlink_to(Path(found).resolve() if name == "python3" else found)
+        (folder / name).symlink_to(found)
     return str(folder)
 
 
