@@ -1,5 +1,7 @@
 """Carries out a list of small effects on a host: each compares first, and the first failure skips the rest.
 
+An effect with ``always`` is carried out even then: it undoes what an earlier one began.
+
 Every effect is a function ``(run, effect) -> Outcome`` in one of the modules named in `EFFECTS`; it raises
 `RefusedError`, or an ``OSError``, for what it does not do.
 """
@@ -38,6 +40,7 @@ EFFECTS = {
     "postgres_password": "server_effects",
     "postgres_reset_role": "server_effects",
     "prove_login": "server_effects",
+    "lmstudio": "lmstudio_effects",
 }
 """The module that knows each effect, by the name that stands in its ``do``."""
 
@@ -93,7 +96,7 @@ def _in_order(run: Run, effects: list[dict[str, Any]]) -> list[dict[str, Any]]:
     _sweep(run, effects)
     results: list[dict[str, Any]] = []
     for effect in effects:
-        if results and results[-1]["status"] in ("failed", "skipped"):
+        if any(one["status"] == "failed" for one in results) and not effect.get("always"):
             results.append(_result(effect, Outcome("skipped", "skipped, since an earlier step failed"), 0))
         else:
             results.append(_one(run, effect))

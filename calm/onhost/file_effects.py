@@ -12,6 +12,7 @@ from calm.onhost.files import (
     Place,
     Present,
     look,
+    nearest_folder,
     opened,
     parent,
     replace_file,
@@ -27,7 +28,7 @@ FILE_MODE = 0o644
 
 def folder(run: Run, effect: dict[str, Any]) -> Outcome:
     """``{path, mode}``: makes a folder and those above it; puts its mode right. A link is refused."""
-    place = run.root.locate(effect["path"])
+    place = _from_what_is_there(run.root.locate(effect["path"]))
     mode = bits(effect.get("mode"), FOLDER_MODE)
     with _parent_made(place) as above:
         found = above.stat(place.name)
@@ -47,7 +48,7 @@ def folder(run: Run, effect: dict[str, Any]) -> Outcome:
 def write(run: Run, effect: dict[str, Any]) -> Outcome:
     """``{path, content, mode, expect, backup, replace_link, keep, unmask, unmask_from}``.
 
-    ``expect`` is the SHA-256 that the plan saw, ``absent``, ``link``, or None for whatever. ``keep`` is for a
+    ``expect`` is the SHA-256 or else the status that the plan saw, or None for whatever. ``keep`` is for a
     file that somebody else owns: mode and owner stay, a link is refused. ``unmask`` puts the secrets of the
     present file (and of the files in ``unmask_from``) back where the content has placeholders.
     """
@@ -89,6 +90,15 @@ def remove_file(run: Run, effect: dict[str, Any]) -> Outcome:
         return Outcome("unchanged")
 
 
+def _from_what_is_there(place: Place) -> Place:
+    """Outside of the root a folder is made only when it is asked for; then with all that lead to it."""
+    base = nearest_folder(place.base)
+    if place.below or base == place.base:
+        return place
+    between = os.path.relpath(place.base, base).split(os.sep)
+    return place._replace(base=base, parts=(*between, place.name))
+
+
 def bits(mode: Any, default: int) -> int:
     """Permission bits from ``"0644"``, or from a number."""
     if mode is None:
@@ -98,7 +108,7 @@ def bits(mode: Any, default: int) -> int:
 
 def _parent_made(place: Place) -> Any:
     """The folder above; made only below the root, since elsewhere a missing folder means a wrong path."""
-    if place.below:
+    if place.below or len(place.parts) > 1:
         return parent(place, make=FOLDER_MODE)
     if not os.path.isdir(place.base):
         raise RefusedError(f"the folder {place.base} does not exist: make it, or correct the settings")
@@ -121,8 +131,7 @@ def _refuse_changed(place: Place, now: Present, expect: str | None) -> None:
     if expect is None:
         return
     absent = now.status == "absent" or now.data == b""
-    holds = {"absent": absent, "link": now.status == "link"}.get(expect, now.sha256 == expect)
-    if not holds:
+    if not (absent if expect == "absent" else expect in (now.sha256, now.status)):
         raise RefusedError(_changed(place))
 
 

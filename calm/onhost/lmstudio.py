@@ -41,8 +41,9 @@ def read(part: dict[str, Any], entry: Callable[[str], dict[str, Any]]) -> dict[s
     internal = os.path.join(home, ".internal")
     marked = os.path.exists(os.path.join(internal, "old-settings-migrated.marker"))
     is_new, is_old = os.path.isfile(new) or marked, os.path.isfile(old)
-    extra = [*(part.get("executables") or ()), *_installed(internal)]
-    pids = running(processes(), extra)
+    extra = [*(part.get("executables") or ()), *installed(home)]
+    roots = instances(home, extra)
+    pids = None if roots is None else sorted(one.pid for one in roots)
     there = os.path.isdir(home) or is_old
     return {
         "status": "found" if there else "absent",
@@ -62,7 +63,12 @@ def find_home(given: str | None = None) -> str:
     """LM Studio's home folder: as given, where its pointer says, the old place, or the usual one."""
     if given:
         return os.path.abspath(os.path.expanduser(given))
-    user = os.path.realpath(os.path.expanduser("~"))
+    return home_of_user(os.path.expanduser("~"))
+
+
+def home_of_user(user: str) -> str:
+    """LM Studio's home by the home folder of its user."""
+    user = os.path.realpath(user)
     pointed = _text(os.path.join(user, ".lmstudio-home-pointer")).strip()
     if pointed:
         return pointed
@@ -108,24 +114,49 @@ def _version(internal: str) -> str | None:
     return str(version) if version else None
 
 
-def _installed(internal: str) -> list[str]:
+def installed(home: str) -> list[str]:
     """The executables that LM Studio noted when it was installed."""
+    return [location["path"] for location in locations(home)]
+
+
+def locations(home: str) -> list[dict[str, Any]]:
+    """``path``, ``argv`` and ``cwd`` as LM Studio noted them, of the app and then of the daemon."""
     names = ("app-install-location.json", "llmster-install-location.json")
-    paths = (_json(os.path.join(internal, name)).get("path") for name in names)
-    return [str(path) for path in paths if path]
+    found = (_json(os.path.join(home, ".internal", name)) for name in names)
+    return [location for location in found if isinstance(location.get("path"), str)]
 
 
-def running(found: list[Process] | None, extra: list[str]) -> list[int] | None:
-    """The root processes of LM Studio; None where processes cannot be listed.
-
-    A helper has ``--type=`` in its arguments or an LM Studio for its parent, and is no instance of its own.
-    """
+def instances(home: str, extra: list[str]) -> list[Process] | None:
+    """The root processes of the LM Studio that lives in ``home``; None where they cannot be listed."""
+    found = processes(extra)
     if found is None:
         return None
+    noted = _json(os.path.join(home, ".internal", "http-server.json")).get("pid")
+    return [one for one in roots(found, extra) if one.pid == noted or _lives_in(one, home)]
+
+
+def roots(found: list[Process], extra: list[str]) -> list[Process]:
+    """The processes that are an instance of their own, whoever's.
+
+    A helper has ``--type=`` in its arguments or an LM Studio for its parent.
+    """
     ours = {one.pid: one for one in found if _is_lmstudio(one.executable, extra)}
-    return sorted(
-        one.pid for one in ours.values() if one.parent not in ours and "--type=" not in one.arguments
-    )
+    return [one for one in ours.values() if one.parent not in ours and "--type=" not in one.arguments]
+
+
+def _lives_in(process: Process, home: str) -> bool:
+    """By where its program lies, else by its user's home folder; one that tells neither may live here."""
+    real = os.path.realpath(home)
+    if process.executable.startswith(real + os.sep) or process.executable in installed(home):
+        return True
+    user = environment(process.pid).get("HOME")
+    return user is None or os.path.realpath(home_of_user(user)) == real
+
+
+def environment(pid: int) -> dict[str, str]:
+    """A process's environment; empty where it may not be read."""
+    pairs = (entry.partition("=") for entry in _text(f"/proc/{pid}/environ").split("\0") if entry)
+    return {name: value for name, _, value in pairs}
 
 
 def _is_lmstudio(executable: str, extra: list[str]) -> bool:
@@ -133,33 +164,27 @@ def _is_lmstudio(executable: str, extra: list[str]) -> bool:
     return executable in extra or any(fnmatch.fnmatchcase(path, program) for program in PROGRAMS)
 
 
-def processes(proc: str = "/proc") -> list[Process] | None:
-    """The processes of this host that may be looked at."""
+def processes(extra: list[str], proc: str = "/proc") -> list[Process] | None:
+    """The processes of this host that may be looked at, those of LM Studio among them."""
     if os.path.isdir(f"{proc}/self"):
-        return list(_of_proc(proc))
+        return list(_of_proc(proc, extra))
     try:
         return list(_of_tasklist() if os.name == "nt" else _of_ps())
     except OSError:
         return None
 
 
-def _of_proc(proc: str) -> Iterator[Process]:
+def _of_proc(proc: str, extra: list[str]) -> Iterator[Process]:
     for name in os.listdir(proc):
         if name.isdigit():
             try:
                 executable = os.readlink(f"{proc}/{name}/exe").replace(" (deleted)", "")
-                if "lm" in executable.lower() and _of_this_home(f"{proc}/{name}/environ"):
+                if _is_lmstudio(executable, extra):
                     yield Process(
                         int(name), _parent(f"{proc}/{name}"), executable, _arguments(f"{proc}/{name}")
                     )
             except OSError:
                 continue  # it ended, or is another user's
-
-
-def _of_this_home(environ: str) -> bool:
-    """Whether a process works in our user's home: a user can have several, and each has its LM Studio."""
-    homes = [entry for entry in _text(environ).split("\0") if entry.startswith("HOME=")]
-    return not homes or os.path.realpath(homes[0][5:]) == os.path.realpath(os.path.expanduser("~"))
 
 
 def _parent(folder: str) -> int:

@@ -29,6 +29,7 @@ class Run:
         self.run = {"id": "", "who": "somebody", **(request.get("run") or {})}
         self.digest_key: str | None = request.get("digest_key")
         self.masker = Masker(self.digest_key)
+        self.notes: dict[str, Any] = {}  # what one effect leaves for a later one of the same run
         self._engine: Engine | None = None
         for value in secrets(self.root).values():
             self.masker.learn(value)

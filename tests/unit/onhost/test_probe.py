@@ -122,11 +122,11 @@ def test_lm_studio_where_its_pointer_says_with_its_version(tmp_path: Path, home:
 
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program that lies where LM Studio's would."""
+    """A program that lies where LM Studio's would, of the user whose home is ``tmp_path/home``."""
     path = tmp_path / "LM Studio" / "lm-studio"
     path.parent.mkdir()
     shutil.copy(os.path.realpath(shutil.which("sleep") or "/bin/sleep"), path)
-    process = subprocess.Popen([path, "60"])
+    process = subprocess.Popen([path, "60"], env={"HOME": str(tmp_path / "home")})
     yield process
     process.kill()
     process.wait(timeout=10)
@@ -137,7 +137,10 @@ def test_lm_studio_runs_if_its_program_does(
 ) -> None:
     found = probe(tmp_path / "calm", {"HOME": str(home)}, **LMSTUDIO)["lmstudio"]
     assert found["running"] is True
-    assert program.pid in found["pids"]
+    assert found["pids"] == [program.pid]
+    other = tmp_path / "somebody"
+    other.mkdir()
+    assert probe(tmp_path / "calm", {"HOME": str(other)}, **LMSTUDIO)["lmstudio"]["running"] is False
 
 
 def test_helpers_and_namesakes_are_no_instances() -> None:
@@ -149,8 +152,7 @@ def test_helpers_and_namesakes_are_no_instances() -> None:
     support = lmstudio.Process(15, 0, "C:\\Program Files (x86)\\ASUS\\LM_Support.exe", "")
     own = lmstudio.Process(16, 1, "/srv/own/program", "")
     found = [main, helper, orphan, namesake, windows, support, own]
-    assert lmstudio.running(found, ["/srv/own/program"]) == [10, 14, 16]
-    assert lmstudio.running(None, []) is None
+    assert [one.pid for one in lmstudio.roots(found, ["/srv/own/program"])] == [10, 14, 16]
 
 
 def test_ports_that_are_taken_and_by_whom(tmp_path: Path) -> None:
