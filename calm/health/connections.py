@@ -49,9 +49,15 @@ def look(members: Iterable[Known], identity: Identity) -> Sockets:
         return Sockets(listens=None, served=None)
     mine = {socket for sockets in known for socket in sockets}
     listens = {socket.near.port for socket in mine if socket.status == psutil.CONN_LISTEN}
-    inner = {socket.near for socket in (*mine, *(_of(psutil.Process()) or ()))}
+    inner = {socket.near for socket in mine}
     served = [socket for socket in mine if _serves(socket, listens) and socket.far not in inner]
-    return Sockets(listens=tuple(sorted(listens)), served=len(served))
+    return Sockets(listens=tuple(sorted(listens)), served=len(served) - _asked_by_us(served))
+
+
+def _asked_by_us(served: Iterable[Socket]) -> int:
+    """How many of these connections are this process's own: a question of ours is nobody being served."""
+    far = {socket.far for socket in served}
+    return len([socket for socket in _of(psutil.Process()) or () if socket.near in far]) if far else 0
 
 
 def _has_sockets(member: Known, identity: Identity) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ TIMEOUT = 2
 STALE = 60.0
 """Seconds after which a container is inspected again although the list shows no change."""
 
-YOUNG = re.compile(r"second|about a minute", re.IGNORECASE)
+YOUNG = re.compile(r"second")
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 OWNED = "calm.project"
 
@@ -46,23 +46,32 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Memory:
+    """What is remembered of an engine: its containers by id, and its version, asked for at ``asked_at``."""
+
+    containers: Mapping[str, Kept]
+    version: str | None
+    asked_at: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """The engine, its containers (``None``: could not be asked for) and what to remember of them."""
 
     docker: Docker
     containers: tuple[Container, ...] | None = None
-    kept: Mapping[str, Kept] = field(default_factory=dict)
+    memory: Memory | None = None
 
 
 def look(
-    before: Mapping[str, Kept] | None = None,
+    before: Memory | None = None,
     *,
     wait: Callable[[], None] = lambda: None,
     timeout: int = TIMEOUT,
 ) -> Look:
     """All containers of the engine, running or not. Never raises.
 
-    ``before`` is what the last look kept; without it, a second sample is taken after ``wait()``.
+    ``before`` is what the last look remembers; without it, a second sample is taken after ``wait()``.
     """
     import requests
     from docker.errors import DockerException
@@ -73,18 +82,27 @@ def look(
         return Look(docker=engine.unreachable(error))
 
 
-def _look(client: APIClient, before: Mapping[str, Kept] | None, wait: Callable[[], None]) -> Look:
-    now = _sampled(client, before or {})
+def _look(client: APIClient, before: Memory | None, wait: Callable[[], None]) -> Look:
+    earlier = before.containers if before is not None else {}
+    now = _sampled(client, earlier)
     if before is None and now:
-        before = now
+        earlier = now
         wait()
         now = _sampled_again(client, now)
-    containers = tuple(_container(kept, (before or {}).get(id_)) for id_, kept in now.items())
+    containers = [_container(kept, earlier.get(id_)) for id_, kept in now.items()]
+    memory = _memory(client, now, before)
     return Look(
-        docker=Docker(reachable=True, status="answers", version=client.version().get("Version")),
+        docker=Docker(reachable=True, status="answers", version=memory.version),
         containers=tuple(sorted(containers, key=lambda each: each.name)),
-        kept=now,
+        memory=memory,
     )
+
+
+def _memory(client: APIClient, now: Mapping[str, Kept], before: Memory | None) -> Memory:
+    """What to remember; the version is asked for again now and then, for an engine may be upgraded."""
+    if before is not None and time.monotonic() - before.asked_at < STALE:
+        return replace(before, containers=now)
+    return Memory(containers=now, version=client.version().get("Version"), asked_at=time.monotonic())
 
 
 def _sampled(client: APIClient, before: Mapping[str, Kept]) -> dict[str, Kept]:

@@ -32,6 +32,8 @@ HELPERS = ("*/LM Studio.app/Contents/Frameworks/*",)
 WORKERS = ("*/.internal/utils/node", "*/.internal/utils/node.exe", "*/.internal/utils/deno*")
 WORKER_SCRIPTS = ("llmworker.js", "systemresourcesworker.js", "liblmstudioworker.js")
 
+CHILDREN = HELPERS + WORKERS
+
 KNOWN_NAMES = {
     "lm_support": "ASUS Aura's lighting add-on (AURA lighting effect add-on), not part of LM Studio"
 }
@@ -69,7 +71,7 @@ class Identity:
 
     def mine(self, process: Process) -> bool:
         """Whether the executable is LM Studio's: the main one, a helper's, or a worker's in its home."""
-        return self._main(process) or self._matches(process, HELPERS + WORKERS) or self._in_home(process)
+        return self._main(process) or self._matches(process, CHILDREN) or self._in_home(process)
 
     def is_root(self, process: Process) -> bool:
         """Whether the process could be the root of an instance, going by itself alone."""
@@ -79,7 +81,7 @@ class Identity:
         """Whether it works for an instance: an Electron child or a node worker."""
         electron = any(argument.startswith("--type=") for argument in process.arguments)
         scripted = any(argument.endswith(WORKER_SCRIPTS) for argument in process.arguments)
-        return electron or scripted or self._matches(process, HELPERS + WORKERS)
+        return electron or scripted or self._matches(process, CHILDREN)
 
     def is_worker(self, process: Process) -> bool:
         """Whether it is one of those that run models rather than windows."""
@@ -101,22 +103,23 @@ class Identity:
         # the files away from under the application.
         if process.executable is None or process.executable.lower().endswith(".appimage"):
             return False
-        return self._matches(process, (*APP, *LLMSTER, *self.executables, *self._trusted))
+        return self._matches(process, self._mains)
 
     @cached_property
-    def _trusted(self) -> list[str]:
-        """Install locations that can only be LM Studio's: a packager's ``electron`` is everybody's."""
-        return [glob.escape(path) for path in self.installed if _names_lmstudio(_path(self.system, path))]
+    def _mains(self) -> tuple[str, ...]:
+        # Of the install locations those that can only be LM Studio's: a packager's electron is everybody's.
+        own = [path for path in self.installed if _names_lmstudio(_path(self.system, path))]
+        return (*APP, *LLMSTER, *self.executables, *map(glob.escape, own))
 
     def _in_home(self, process: Process) -> bool:
         if self.home is None or process.executable is None:
             return False
         return _lies_in(self.system, process.executable, self.home)
 
-    def _matches(self, process: Process, patterns: Sequence[str]) -> bool:
+    def _matches(self, process: Process, patterns: tuple[str, ...]) -> bool:
         if process.executable is None:
             return False
-        return _fits(self.system, process.executable, tuple(patterns))
+        return _fits(self.system, process.executable, patterns)
 
 
 def _above(path: PurePath, marker: str) -> str | None:

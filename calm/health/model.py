@@ -216,7 +216,7 @@ class Sample:
     read_at: float
     processes: Mapping[ProcessKey, float] = field(default_factory=dict)
     machine: tuple[float, float] | None = None
-    containers: Mapping[str, Any] = field(default_factory=dict)
+    containers: Any = None
     table: Mapping[int, Any] = field(default_factory=dict)
 
 

@@ -253,7 +253,7 @@ def _carried(model: LoadedModel, taken_at: float, previous: Snapshot | None) -> 
 def _sample(local: Local | None, look: containers.Look | None) -> Sample | None:
     if local is None:
         return None
-    return replace(local.sample, containers=look.kept if look else {})
+    return replace(local.sample, containers=look.memory if look else None)
 
 
 def _taken(done: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
