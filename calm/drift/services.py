@@ -30,6 +30,7 @@ from calm.drift.ports import closing_note, taken_port
 from calm.drift.running_values import wanted
 from calm.drift.service_changes import Side, kept_fields
 from calm.drift.service_fields import Fields, declared
+from calm.drift.takeover import other_database
 from calm.settings.docker import BUILT_IN
 
 if TYPE_CHECKING:
@@ -165,9 +166,9 @@ def _service(
     if found.container is None:
         resource = _created(context, stack, service, resource, entry)
     else:
-        refusal = _stranger(context, stack, found.container, entry) or _other_database(
-            context, service, found
-        )
+        refusal = _stranger(context, stack, found.container, entry)
+        if refusal is None and service.name == "postgres":
+            refusal = other_database(context, found.container)
         if refusal is not None:
             return replace(resource, refused=refusal)
         side = Side(
@@ -263,22 +264,6 @@ def _stranger(
         hint=f"To go on, {take_over}rename it (docker rename {container['name']} {container['name']}-old), "
         "or choose another calm.docker.project.",
     )
-
-
-def _other_database(context: Context, service: Service, found: _Found) -> Refusal | None:
-    """A role or database that is not in the volume cannot be wished into it by another variable."""
-    recorded = ((context.record.get("services") or {}).get("postgres") or {}).get("fields") or {}
-    if service.name != "postgres" or found.container is None:
-        return None
-    for variable, key in (("POSTGRES_USER", "user"), ("POSTGRES_DB", "database")):
-        before = found.container["env"].get(variable)
-        after = getattr(context.settings.docker.postgres, key)
-        if isinstance(before, str) and before != after and recorded.get(f"environment.{variable}") != after:
-            return Refusal(
-                message=f"The database was made with the {key} {before}, and the settings say {after}.",
-                hint=f'Set calm.docker.postgres.{key} to "{before}"; to rename it, do so in postgres first.',
-            )
-    return None
 
 
 def _unwanted(context: Context, *, wanted: Mapping[str, Service], used: set[str]) -> Iterator[Resource]:

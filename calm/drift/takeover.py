@@ -20,6 +20,7 @@ from calm.drift.model import (
     Refusal,
     Resource,
 )
+from calm.drift.volumes import other_major
 
 if TYPE_CHECKING:
     from calm.settings import Settings
@@ -73,6 +74,20 @@ def _is_of_old_stack(context: Context, container: Mapping[str, Any]) -> bool:
     return not ours and container.get("project") == old_stack.project(context)
 
 
+def other_database(context: Context, container: Mapping[str, Any]) -> Refusal | None:
+    """A role or database that is not on the volume cannot be wished into it by another variable."""
+    recorded = ((context.record.get("services") or {}).get("postgres") or {}).get("fields") or {}
+    for variable, key in (("POSTGRES_USER", "user"), ("POSTGRES_DB", "database")):
+        before = container["env"].get(variable)
+        after = getattr(context.settings.docker.postgres, key)
+        if isinstance(before, str) and before != after and recorded.get(f"environment.{variable}") != after:
+            return Refusal(
+                message=f"The database was made with the {key} {before}, and the settings say {after}.",
+                hint=f'Set calm.docker.postgres.{key} to "{before}"; to rename it, do so in postgres first.',
+            )
+    return None
+
+
 def _source(container: Mapping[str, Any], variables: tuple[str, ...], secret: str) -> dict[str, str]:
     words = " ".join([*container.get("entrypoint", ()), *container.get("cmd", ())])
     if secret == "redis_password" and "--requirepass" in words:
@@ -99,7 +114,9 @@ def _refusal(context: Context) -> Refusal | None:
         return Refusal(
             message=f"{EXTRA_FILE} in {directory} is no regular file.", hint="Move it away, then plan again."
         )
-    return None
+    container = old_stack.container(context, "postgres")
+    refusal = None if container is None else other_database(context, container)
+    return refusal or other_major(context)
 
 
 def _extra(context: Context, content: str) -> Resource:

@@ -51,7 +51,7 @@ def compare(context: Context) -> Piece:
 def _volume(context: Context, source: Source) -> Resource:
     resource = Resource(id=f"volume:{source.name}", kind="volume", needs=("takeover",))
     found = (context.state.get("volumes") or {}).get(source.name) or {}
-    refusal = _other_major(context, source, found)
+    refusal = other_major(context) if source.service == "postgres" else None
     if found.get("exists"):
         return resource if refusal is None else _refused(resource, refusal)
     refusal = _beside_old_data(context, source)
@@ -80,11 +80,12 @@ def _made(context: Context, source: Source) -> Effect:
     return {"do": "volume", "name": source.name, "labels": {OUR_LABEL: context.settings.docker.project}}
 
 
-def _other_major(context: Context, source: Source, found: dict[str, Any]) -> Refusal | None:
+def other_major(context: Context) -> Refusal | None:
     """postgres does not start on the files of another major version, and does not convert them."""
-    image = context.settings.docker.postgres.image
+    source, image = desired.source(context, "postgres"), context.settings.docker.postgres.image
+    found = (context.state.get("volumes") or {}).get(source.name) or {}
     wanted, written = desired.image_major(image), found.get("pg_version")
-    if source.service != "postgres" or None in (wanted, written) or str(written).split(".")[0] == wanted:
+    if None in (wanted, written) or str(written).split(".")[0] == wanted:
         return None
     return Refusal(
         message=f"The volume {source.name} was written by postgres {written}, and {image} cannot read that.",

@@ -1,0 +1,506 @@
+"""Every kind of drift of a service: which field names it, who moved, and how it is put right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from calm.drift import services
+from calm.drift.model import Action, Context, Origin, Resource
+from tests.unit.drift.stack_states import bare, changed, container, converged, engine, settings
+from tests.unit.drift.states import file
+
+CONVERGED = converged()
+MIB = 1024**2
+
+
+def resources(context: Context) -> dict[str, Resource]:
+    """What plan would show, by id."""
+    return {one.id: one for one in services.compare(context).resources if one.pending}
+
+
+def done(resource: Resource) -> list[str]:
+    """The effects of a resource in short: ``container update``, ``compose redis``."""
+    words = []
+    for effect in resource.effects:
+        what = effect.get("action") or " ".join(effect.get("services", ()))
+        words.append(f"{effect['do']} {what}".strip())
+    return words
+
+
+Inject = Callable[[dict[str, Any]], None]
+
+
+def put(*path: str | int, value: Any) -> Inject:
+    """Sets one value of a container."""
+
+    def inject(found: dict[str, Any]) -> None:
+        *above, last = path
+        for key in above:
+            found = found[key]  # type: ignore[index]
+        found[last] = value  # type: ignore[index]
+
+    return inject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One injected difference on an otherwise converged host."""
+
+    name: str
+    inject: Inject
+    field: str
+    action: Action
+    does: tuple[str, ...] = ()
+    service: str = "redis"
+
+
+UP = ("compose redis", "wait_healthy", "prove_login")
+
+CASES = (
+    Case(
+        name="stopped",
+        inject=put("state", value="exited"),
+        field="state",
+        action=Action.UPDATE,
+        does=("container start", "wait_healthy"),
+    ),
+    Case(
+        name="paused",
+        inject=put("state", value="paused"),
+        field="state",
+        action=Action.UPDATE,
+        does=("container unpause", "wait_healthy"),
+    ),
+    Case(name="dead", inject=put("state", value="dead"), field="state", action=Action.RECREATE, does=UP),
+    Case(
+        name="memory up",
+        inject=put("limits", "memory", value=700 * MIB),
+        field="memory",
+        action=Action.UPDATE,
+        does=("container update", "wait_healthy"),
+    ),
+    Case(
+        name="memory down",
+        inject=put("limits", "memory", value=300 * MIB),
+        field="memory",
+        action=Action.UPDATE,
+        does=("container update", "wait_healthy"),
+    ),
+    Case(
+        name="swap without end",
+        inject=put("limits", "memory_swap", value=-1),
+        field="swap",
+        action=Action.UPDATE,
+        does=("container update", "wait_healthy"),
+    ),
+    Case(
+        name="another limit in the cgroup than in inspect",
+        inject=put("cgroup_memory", value=900 * MIB),
+        field="memory.cgroup",
+        action=Action.UPDATE,
+        does=("container update", "wait_healthy"),
+    ),
+    Case(
+        name="reservation",
+        inject=put("limits", "memory_reservation", value=0),
+        field="memory_reserved",
+        action=Action.UPDATE,
+    ),
+    Case(
+        name="cpus", inject=put("limits", "nano_cpus", value=15 * 10**8), field="cpus", action=Action.UPDATE
+    ),
+    Case(name="no cpu limit", inject=put("limits", "nano_cpus", value=0), field="cpus", action=Action.UPDATE),
+    Case(name="pids", inject=put("limits", "pids_limit", value=900), field="pids", action=Action.UPDATE),
+    Case(name="restart", inject=put("limits", "restart", value="no"), field="restart", action=Action.UPDATE),
+    Case(
+        name="quota form",
+        inject=put("limits", "cpu_quota", value=50000),
+        field="cpus",
+        action=Action.RECREATE,
+        does=UP,
+    ),
+    Case(
+        name="another variable",
+        inject=put("env", "LOG_LEVEL", value="DEBUG"),
+        field="environment.LOG_LEVEL",
+        action=Action.RECREATE,
+        service="agent-api",
+    ),
+    Case(name="another image", inject=put("image", value="redis:6"), field="image", action=Action.RECREATE),
+    Case(
+        name="the tag moved",
+        inject=put("image_id", value="sha256:" + "2" * 64),
+        field="image_id",
+        action=Action.RECREATE,
+    ),
+    Case(
+        name="no health check",
+        inject=put("healthcheck", value=None),
+        field="health.test",
+        action=Action.RECREATE,
+    ),
+    Case(name="off its network", inject=put("networks", value={}), field="networks", action=Action.RECREATE),
+    Case(
+        name="port moved",
+        inject=put("ports", 0, "host_port", value=7000),
+        field="ports",
+        action=Action.RECREATE,
+    ),
+    Case(
+        name="another command",
+        inject=put("cmd", value=["redis-server"]),
+        field="command",
+        action=Action.RECREATE,
+    ),
+    Case(
+        name="another volume",
+        inject=put("mounts", 0, "name", value="elsewhere"),
+        field="mounts./data",
+        action=Action.RECREATE,
+    ),
+    Case(name="log rotation", inject=put("log", "options", value={}), field="log", action=Action.RECREATE),
+    Case(
+        name="no stamp", inject=put("labels", "calm.stamp", value="0"), field="stamp", action=Action.RECREATE
+    ),
+    Case(
+        name="made by hand, not by Compose",
+        inject=lambda one: one.update(project=None, service=None, labels={}),
+        field="stamp",
+        action=Action.RECREATE,
+        does=("container remove", *UP),
+    ),
+    Case(
+        name="paused and changed",
+        inject=lambda one: one.update(state="paused", image="redis:6"),
+        field="image",
+        action=Action.RECREATE,
+        does=("container unpause", *UP),
+    ),
+)
+
+
+def test_a_converged_host_has_nothing_to_do() -> None:
+    assert resources(CONVERGED) == {}
+    ids = [one.id for one in services.compare(CONVERGED).resources]
+    assert ids == ["service:postgres", "service:redis", "service:agent-api"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_drift_is_named_with_its_origin_and_mended(case: Case) -> None:
+    context = changed(CONVERGED)
+    case.inject(container(context, case.service))
+    found = resources(context)
+    assert list(found) == [f"service:{case.service}"]
+    resource = found[f"service:{case.service}"]
+    assert resource.action is case.action
+    assert resource.origin is Origin.HOST
+    assert case.field in [change.path for change in resource.changes]
+    assert not case.does or tuple(done(resource)) == case.does
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_without_a_record_every_difference_is_new(case: Case) -> None:
+    context = changed(CONVERGED, record={})
+    case.inject(container(context, case.service))
+    resource = resources(context).get(f"service:{case.service}")
+    if case.name == "another volume":
+        assert resource is None  # where nothing is known, the data is where the container has it
+    elif case.name.startswith("made by hand"):
+        assert resource is not None
+        assert resource.refused is not None
+    else:
+        assert resource is not None
+        assert resource.origin is Origin.NEW
+
+
+def test_only_the_differing_limits_are_updated() -> None:
+    context = changed(CONVERGED)
+    container(context, "redis")["limits"]["memory"] = 300 * MIB
+    update = resources(context)["service:redis"].effects[0]
+    assert update["memory"] == update["memory_swap"] == 512 * MIB
+    assert "nano_cpus" not in update
+    assert update["expect_id"] == container(context, "redis")["id"]
+
+
+def test_an_unhealthy_or_crashing_container_is_left_to_the_agent() -> None:
+    context = changed(CONVERGED)
+    container(context, "redis").update(health="unhealthy")
+    container(context, "agent-api").update(state="restarting")
+    assert resources(context) == {}
+
+
+def test_a_removed_container_is_made() -> None:
+    context = changed(CONVERGED)
+    context.state["containers"].remove(container(context, "redis"))
+    resource = resources(context)["service:redis"]
+    assert (resource.action, resource.origin) == (Action.CREATE, Origin.HOST)
+    assert done(resource) == list(UP)
+    assert not resource.effects[0]["recreate"]
+
+
+def test_a_changed_setting_is_told_from_a_changed_host() -> None:
+    memory = changed(CONVERGED, settings=settings(redis={"memory": "1G"}))
+    by_path = {change.path: change for change in resources(memory)["service:redis"].changes}
+    assert by_path["memory"].origin is Origin.SETTINGS
+    container(memory, "redis")["limits"]["memory"] = 300 * MIB
+    by_path = {change.path: change for change in resources(memory)["service:redis"].changes}
+    assert by_path["memory"].origin is Origin.BOTH
+
+
+def test_a_setting_that_only_the_stamp_shows_recreates() -> None:
+    context = changed(CONVERGED, settings=settings(services={"redis": {"shm_size": "32m"}}))
+    resource = resources(context)["service:redis"]
+    assert resource.action is Action.RECREATE
+    assert [(one.path, one.origin) for one in resource.changes] == [("stamp", Origin.SETTINGS)]
+
+
+def test_a_limit_that_is_not_declared_any_more_takes_a_new_container() -> None:
+    extra = {"image": "nginx:1", "mem_limit": "64m"}
+    context = converged(settings(services={"extra": extra}))
+    less = changed(context, settings=settings(services={"extra": {"image": "nginx:1"}}))
+    resource = resources(less)["service:extra"]
+    assert resource.action is Action.RECREATE
+    assert "memory" in [change.path for change in resource.changes]
+
+
+def test_an_edited_redis_conf_recreates_redis_alone() -> None:
+    context = changed(CONVERGED)
+    entry = context.state["files"]["document:redis.conf"]
+    context.state["files"]["document:redis.conf"] = file(entry["path"], "maxmemory 1gb\n")
+    found = resources(context)
+    assert list(found) == ["service:redis"]
+    assert (found["service:redis"].action, found["service:redis"].origin) == (Action.RECREATE, Origin.HOST)
+    assert "document:redis.conf" in found["service:redis"].needs
+
+
+def test_an_orphan_of_earlier_settings_is_removed_first() -> None:
+    context = converged(settings(services={"extra": {"image": "nginx:1"}}))
+    without = changed(context, settings=settings())
+    resource = services.compare(without).resources[0]
+    assert (resource.id, resource.action, resource.origin) == (
+        "service:extra",
+        Action.REMOVE,
+        Origin.SETTINGS,
+    )
+    assert done(resource) == ["container stop", "container remove"]
+    assert "extra" not in services.compare(without).record["services"]
+
+
+def test_a_container_of_our_name_from_elsewhere_is_refused() -> None:
+    context = bare(containers=[])
+    stranger = {**container(CONVERGED, "redis"), "labels": {}, "project": "other", "service": "cache"}
+    there = changed(context, state={**context.state, "containers": [stranger]})
+    refusal = resources(there)["service:redis"].refused
+    assert refusal is not None
+    assert "agent-system-redis" in refusal.message
+    assert "other" in refusal.message
+    assert "docker rename" in refusal.hint
+
+
+def test_a_container_of_another_project_is_left_alone() -> None:
+    context = changed(CONVERGED)
+    stranger = {**container(CONVERGED, "redis"), "id": "f" * 64, "name": "mine", "labels": {}}
+    context.state["containers"].append({**stranger, "project": "other"})
+    assert resources(context) == {}
+
+
+def test_what_compose_left_behind_is_swept() -> None:
+    context = changed(CONVERGED)
+    twin = {
+        **container(context, "redis"),
+        "id": "e" * 64,
+        "name": "0123_agent-system-redis",
+        "state": "created",
+    }
+    context.state["containers"].append(twin)
+    resource = resources(context)["service:redis"]
+    assert resource.action is Action.RECREATE
+    assert resource.effects[1] == {
+        "do": "container",
+        "name": "0123_agent-system-redis",
+        "action": "remove",
+        "expect_id": "e" * 64,
+    }
+
+
+def test_running_values_are_put_right_in_place() -> None:
+    context = changed(CONVERGED)
+    context.state["running"]["redis"]["parameters"]["maxmemory"] = str(10 * MIB)
+    context.state["running"]["postgres"]["parameters"]["work_mem"] = "1GB"
+    found = resources(context)
+    assert done(found["service:redis"]) == ["wait_healthy", "redis_set"]
+    assert list(found["service:redis"].effects[-1]["parameters"]) == ["maxmemory"]
+    assert done(found["service:postgres"]) == ["wait_healthy", "postgres_reset_role"]
+    assert found["service:postgres"].effects[-1]["parameters"] == ["work_mem"]
+    assert [one.path for one in found["service:postgres"].changes] == ["running.work_mem"]
+
+
+def test_a_size_in_another_unit_is_the_same_value() -> None:
+    context = changed(CONVERGED)
+    context.state["running"]["postgres"]["parameters"]["shared_buffers"] = "262144kB"
+    assert resources(context) == {}
+
+
+def test_a_password_that_redis_refuses_takes_a_new_container() -> None:
+    context = changed(CONVERGED)
+    context.state["running"]["redis"] = {"error": "redis in agent-system-redis says: WRONGPASS invalid"}
+    resource = resources(context)["service:redis"]
+    assert [change.path for change in resource.changes] == ["running.login"]
+    assert resource.action is Action.RECREATE
+
+
+def test_a_given_secret_reaches_its_consumers() -> None:
+    context = changed(CONVERGED, secrets={"jwt_secret": "another-value-of-the-key"})
+    found = resources(context)
+    assert list(found) == ["service:agent-api"]
+    change = found["service:agent-api"].changes[0]
+    assert (change.path, change.sensitive, change.origin) == ("secrets.jwt_secret", True, Origin.SETTINGS)
+    assert "another-value" not in json.dumps([one.to_json() for one in found["service:agent-api"].changes])
+
+
+def test_a_rotation_recreates_the_server_and_its_consumers() -> None:
+    rotated = CONVERGED.settings.model_copy(
+        update={"secrets": CONVERGED.settings.secrets.model_copy(update={"rotate": {"redis_password": 2}})}
+    )
+    found = resources(changed(CONVERGED, settings=rotated))
+    assert list(found) == ["service:redis", "service:agent-api"]
+    assert {resource.origin for resource in found.values()} == {Origin.SETTINGS}
+
+
+def test_swap_is_not_compared_where_the_kernel_counts_none() -> None:
+    context = changed(CONVERGED, state={**CONVERGED.state, "docker": engine(swap_limit=False)})
+    container(context, "redis")["limits"]["memory_swap"] = -1
+    assert resources(context) == {}
+
+
+def test_more_cpus_than_the_host_has_are_the_hosts() -> None:
+    small = converged(docker=engine(cpus=1))
+    assert resources(small) == {}
+    piece = services.compare(small)
+    assert any("cpus" in note for note in piece.notes)
+    assert piece.record["services"]["agent-api"]["fields"]["cpus"] == 1.0
+
+
+def test_a_port_of_another_program_is_refused_and_named() -> None:
+    context = bare(ports={"6379": {"taken": True, "by": "valkey-server"}})
+    refusal = resources(context)["service:redis"].refused
+    assert refusal is not None
+    assert "6379" in refusal.message
+    assert "valkey-server" in refusal.message
+    assert resources(context)["service:postgres"].refused is None
+
+
+def test_a_port_of_the_container_itself_is_no_matter() -> None:
+    context = changed(CONVERGED)
+    context.state["ports"]["6379"] = {"taken": True, "by": "agent-system-redis"}
+    container(context, "redis")["image"] = "redis:6"
+    assert resources(context)["service:redis"].refused is None
+
+
+def test_a_port_that_closes_is_called_out() -> None:
+    context = changed(CONVERGED)
+    container(context, "redis")["ports"][0]["host_ip"] = "0.0.0.0"
+    note = resources(context)["service:redis"].note
+    assert note is not None
+    assert "6379 closes" in note
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """An engine that cannot be used."""
+
+    name: str
+    docker: dict[str, Any]
+    says: str
+
+
+BROKEN = (
+    Broken(name="down", docker={"status": "down", "error": "connection refused"}, says="does not answer"),
+    Broken(name="denied", docker={"status": "denied"}, says="no right"),
+    Broken(name="no command", docker={"command": None}, says="no docker command"),
+    Broken(name="no compose", docker={"compose": None}, says="Compose plugin is missing"),
+    Broken(name="old compose", docker={"compose": "2.17.3"}, says="Docker Compose 2.17.3 is too old"),
+    Broken(name="old engine", docker={"version": "19.03.15"}, says="Docker Engine 19.03.15 is too old"),
+)
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_an_engine_that_cannot_be_used_is_refused_once(broken: Broken) -> None:
+    context = changed(CONVERGED, state={**CONVERGED.state, "docker": engine(**broken.docker)})
+    piece = services.compare(context)
+    assert [resource.id for resource in piece.resources] == ["docker"]
+    refusal = piece.resources[0].refused
+    assert refusal is not None
+    assert broken.says in refusal.message
+    assert refusal.hint
+    assert {left.id for left in piece.left_out} >= {"service:postgres", "service:redis", "service:agent-api"}
+    assert piece.record["services"] == CONVERGED.record["services"]
+
+
+def test_without_docker_the_stack_is_left_out() -> None:
+    absent = {"status": "absent", "command": None, "socket": None}
+    piece = services.compare(bare(docker=absent))
+    assert piece.resources == ()
+    assert "neither a docker command" in piece.left_out[0].reason
+
+
+def test_docker_that_vanished_is_a_failure() -> None:
+    absent = engine(status="absent", command=None, socket=None)
+    context = changed(CONVERGED, state={**CONVERGED.state, "docker": absent})
+    assert resources(context)["docker"].refused is not None
+
+
+def test_the_order_follows_the_dependencies() -> None:
+    own = {
+        "web": {"image": "nginx:1", "depends_on": ["agent-api"]},
+        "a-proxy": {"image": "nginx:1", "depends_on": {"web": {"condition": "service_started"}}},
+    }
+    piece = services.compare(bare(settings(services=own)))
+    ids = [resource.id for resource in piece.resources]
+    assert ids == ["service:postgres", "service:redis", "service:agent-api", "service:web", "service:a-proxy"]
+    by_id = {resource.id: resource for resource in piece.resources}
+    assert "service:web" in by_id["service:a-proxy"].needs
+    assert {"service:postgres", "service:redis", "secret:jwt_secret"} <= set(by_id["service:agent-api"].needs)
+
+
+def test_removal_takes_the_servers_last_and_no_volume() -> None:
+    piece = services.removal(CONVERGED)
+    assert piece.resources[0].id == "service:agent-api"
+    assert {effect["do"] for resource in piece.resources for effect in resource.effects} == {"container"}
+
+
+def test_another_role_than_the_volumes_is_refused() -> None:
+    context = changed(CONVERGED, settings=settings(postgres={"user": "somebody"}))
+    refusal = resources(context)["service:postgres"].refused
+    assert refusal is not None
+    assert 'calm.docker.postgres.user to "agent_user"' in refusal.hint
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["memory", "memory_swap", "memory_reservation", "nano_cpus", "pids_limit"]),
+        st.integers(min_value=0, max_value=2**40),
+        min_size=1,
+    )
+)
+def test_any_change_of_limits_is_put_right_without_a_new_container(limits: dict[str, int]) -> None:
+    context = changed(CONVERGED)
+    found = container(context, "redis")
+    before = dict(found["limits"])
+    found["limits"].update(limits)
+    resource = resources(context).get("service:redis")
+    if resource is None:
+        # Docker's own way to write "no swap": less than memory, or the same.
+        assert found["limits"]["memory"] == before["memory"]
+        return
+    assert resource.action is Action.UPDATE
+    update = resource.effects[0]
+    for key in ("memory", "memory_swap", "memory_reservation", "nano_cpus", "pids_limit"):
+        assert update.get(key, found["limits"][key]) == before[key] or key == "memory_swap"
