@@ -22,7 +22,7 @@ from calm.heal.model import Finding, Outcome
 from calm.heal.rules_lmstudio import same_path
 from calm.health import connections, endpoints, home, processes
 from calm.health.home import Home
-from calm.health.identity import Identity, trees
+from calm.health.identity import Identity, Tree, trees
 from calm.health.model import Api, LoadedModel, ProcessKey
 from calm.health.processes import Process, alive
 
@@ -272,7 +272,14 @@ class _Here:
         )
         self._known = processes.read({}, interesting=self.identity.mine)
         self._table = [row.process for row in self._known.values()]
-        self.roots = [tree.root.key for tree in trees(self._table, self.identity).instances]
+        self.roots = [
+            tree.root.key for tree in trees(self._table, self.identity).instances if self._in_this_home(tree)
+        ]
+
+    def _in_this_home(self, tree: Tree) -> bool:
+        """Another user's LM Studio lives in another home, and is none of ours to end."""
+        lives_in = self.identity.home_of(tree)
+        return lives_in is None or not self.home.exists or Path(lives_in) == self.home.path.resolve()
 
     @property
     def lms(self) -> str | None:
@@ -283,6 +290,8 @@ class _Here:
         return None
 
     def members(self, key: ProcessKey) -> tuple[Process, ...]:
+        if key not in self.roots:
+            return ()
         guarded = victims.protected(self._table, os.getpid())
         return victims.of_instance(self._table, key, self.identity, guarded)
 

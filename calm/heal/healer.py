@@ -74,6 +74,7 @@ class Healer:
         self._journal, self._clock, self._notice = journal, clock, notice
         self._resident, self._young = resident, young
         self._ledger = Ledger(journal, clock, notice)
+        self._ledger.refresh()
         self._samples: deque[tuple[float, Snapshot]] = deque(maxlen=settings.healing.confirm[1])
         self._trail: deque[Trace] = deque(maxlen=_TRAIL)
         self._pending: dict[str, Pending] = {}
@@ -236,7 +237,7 @@ class Healer:
         if not self._settings.healing.enabled:
             return Hold(reason="healing.enabled is False in the settings")
         wall = self._clock.wall()
-        return switches.paused(self._root, wall) or switches.applying(self._root, wall, run=run)
+        return switches.paused(self._root, wall) or switches.applying(self._root, run=run)
 
     def _ruled(
         self, judged: Judged, found: tuple[Finding, ...], run: str | None, turn: str, dry: bool

@@ -133,7 +133,7 @@ def _burst(healer: Healer, settings: Settings, journal: Journal | None, seconds:
 
 def _wait_for_apply(root: Path, clock: Clock, run: str | None, seconds: float) -> None:
     deadline = clock.now() + seconds
-    while switches.applying(root, clock.wall(), run=run) and clock.now() < deadline:
+    while switches.applying(root, run=run) and clock.now() < deadline:
         time.sleep(0.5)
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from calm import outputs
 
-PAUSE, DOWN, LOCK, TURN = "paused.json", "down.json", ".lock.json", ".heal.lock"
+PAUSE, DOWN, TURN = "paused.json", "down.json", ".heal.lock"
 PARTS = ("docker", "lmstudio")
 
 
@@ -75,15 +75,15 @@ def wanted_stopped(root: Path) -> frozenset[str]:
     return frozenset(parts) if isinstance(parts, list) else frozenset(PARTS)
 
 
-def applying(root: Path, now: float, *, run: str | None = None) -> Hold | None:
-    """The apply that holds the host's lock at ``now``; ``run`` is the apply that this heal is part of."""
-    found = _read(root / LOCK)
-    if found is None or (run is not None and found.get("run") == run):
+def applying(root: Path, *, run: str | None = None) -> Hold | None:
+    """The apply that holds the host's lock now; ``run`` is the apply that this heal is part of."""
+    from calm.onhost import lock
+    from calm.onhost.files import Root
+
+    held = lock.read(Root(str(root)))
+    if held is None or held["dead"] or (run is not None and held.get("run") == run):
         return None
-    expires = found.get("expires")
-    if not isinstance(expires, int | float) or expires <= now:
-        return None
-    return Hold(reason=f"an apply by {found.get('who', 'somebody')} is running", until=expires)
+    return Hold(reason=f"an apply by {held.get('who', 'somebody')} is running", until=held["expires"])
 
 
 @contextmanager

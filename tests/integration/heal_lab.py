@@ -16,6 +16,7 @@ from calm.settings.load import Layer, load
 from tests.lab.engine import Engine
 
 WELL = "trap 'exit 0' TERM; touch /tmp/well; sleep 1000000 & wait"
+SICK = "trap 'exit 0' TERM; sleep 1000000 & wait"
 CRASHING = "sleep 0.2; exit 3"
 QUICK = Pace(burst=0.8, lock=1.0, settle=15.0, young=0.0, patience=Patience(quit=5, term=2, kill=3, start=10))
 

@@ -18,6 +18,7 @@ from calm.settings import Settings
 from tests.integration.heal_lab import (
     CRASHING,
     QUICK,
+    SICK,
     WELL,
     age,
     heal_once,
@@ -77,8 +78,7 @@ def _latencies(engine: Engine, tree: Settings, root: Path, names: list[str]) -> 
         for name in names:
             engine.docker("exec", name, "rm", "/tmp/well")
             target = f"container:{name}"
-            wait_for(lambda target=target: _begun(root, target), f"{name} is not acted on")  # type: ignore[misc]
-            wait_for(lambda name=name: health(engine, name) == "healthy", f"{name} does not recover")  # type: ignore[misc]
+            wait_for(lambda target=target: _done(root, target), f"{name} is not acted on")  # type: ignore[misc]
     journal = Journal(root / "journal.db", notice=print)
     entries = journal.remedies()
     journal.close()
@@ -90,8 +90,8 @@ def _alerts(said: list[str]) -> int:
     return sum(line.startswith("ALERT") for line in said)
 
 
-def _begun(root: Path, target: str) -> bool:
-    return any(entry[1] == target for entry in _entries(root))
+def _done(root: Path, target: str) -> bool:
+    return any(entry[1:] == (target, "done") for entry in _entries(root))
 
 
 @pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.full)])
@@ -132,14 +132,15 @@ def test_a_crash_loop_ends_in_quarantine_and_is_released_when_it_is_mended(
     engine: Engine, project: str, tmp_path: Path
 ) -> None:
     name = run(engine, project, "api", CRASHING, "--restart", "always", check=False)
-    wait_for(lambda: state(engine, name)["Restarts"] >= 4, "it does not loop")
-    tree = settings(tmp_path, project, budget={"acts": 2})
+    wait_for(lambda: state(engine, name)["Restarts"] >= 2, "it does not loop")
+    loop = {"container-crash-looping": {"restarts": 2}}
+    tree = settings(tmp_path, project, budget={"acts": 2}, rules=loop)
     results = []
     for _ in range(2):
         wait_for(lambda: state(engine, name)["Status"] == "restarting", "it does not loop any more")
         results += [each.result for each in heal_once(tree, tmp_path, only="docker").remedies]
         age(tmp_path, 60)
-        wait_for(lambda: state(engine, name)["Restarts"] >= 4, "it does not loop again")
+        wait_for(lambda: state(engine, name)["Restarts"] >= 2, "it does not loop again")
     assert results == ["failed", "failed"]
 
     said: list[str] = []
@@ -160,7 +161,7 @@ def test_a_crash_loop_ends_in_quarantine_and_is_released_when_it_is_mended(
 
 
 def test_an_agent_that_is_started_anew_keeps_the_budget(engine: Engine, project: str, tmp_path: Path) -> None:
-    name = run(engine, project, "redis", "sleep 1000000")
+    name = run(engine, project, "redis", SICK)
     tree = settings(tmp_path, project, budget={"acts": 1})
     wait_for(lambda: health(engine, name) == "unhealthy", "it does not get unhealthy")
     said: list[str] = []
@@ -189,7 +190,7 @@ def test_a_stopped_container_is_started_after_confirmation_unless_it_is_wanted_s
 def test_others_containers_are_reported_and_never_touched(
     engine: Engine, project: str, tmp_path: Path
 ) -> None:
-    name = run(engine, project, "redis", "sleep 1000000")
+    name = run(engine, project, "redis", SICK)
     wait_for(lambda: health(engine, name) == "unhealthy", "it does not get unhealthy")
     started = state(engine, name)["StartedAt"]
     tree = settings(tmp_path, f"{project}-other")
@@ -201,7 +202,7 @@ def test_others_containers_are_reported_and_never_touched(
 
 def test_a_sick_dependency_holds_what_needs_it(engine: Engine, project: str, tmp_path: Path) -> None:
     postgres = run(engine, project, "postgres", WELL)
-    api = run(engine, project, "agent-api", "sleep 1000000")
+    api = run(engine, project, "agent-api", SICK)
     wait_for(lambda: health(engine, postgres) == "healthy", "postgres does not get healthy")
     engine.docker("exec", postgres, "rm", "/tmp/well")
     wait_for(
@@ -216,14 +217,16 @@ def test_a_sick_dependency_holds_what_needs_it(engine: Engine, project: str, tmp
 
 
 def test_pause_and_a_running_apply_hold_everything(engine: Engine, project: str, tmp_path: Path) -> None:
-    name = run(engine, project, "redis", "sleep 1000000")
+    name = run(engine, project, "redis", SICK)
     wait_for(lambda: health(engine, name) == "unhealthy", "it does not get unhealthy")
     tree, started = settings(tmp_path, project), state(engine, name)["StartedAt"]
     switches.pause(tmp_path, until=None)
     (remedy,) = heal_once(tree, tmp_path, only="docker").remedies
     assert (remedy.result, remedy.reason) == ("deferred", "paused until calm resume")
     switches.resume(tmp_path)
-    (tmp_path / ".lock.json").write_text('{"who": "me", "expires": 99999999999, "run": "r1"}')
+    (tmp_path / ".lock.json").write_text(
+        '{"who": "me", "expires": 99999999999, "run": "r1", "created": 0, "lease": 120}'
+    )
     (remedy,) = heal_once(tree, tmp_path, only="docker").remedies
     assert (remedy.result, remedy.reason) == ("deferred", "an apply by me is running")
     assert state(engine, name)["StartedAt"] == started
