@@ -123,14 +123,14 @@ def _place(context: Context, choice: Choice) -> Place:
 
 
 def _agent(context: Context, place: Place, choice: Choice) -> tuple[str, ...]:
-    calm = (f"{place.root}/agent/venv/bin/calm", "--settings", f"{place.root}/settings.json")
+    calm = f"{place.root}/agent/venv/bin/calm"
     if choice.name != "taskscheduler":
-        return calm
+        return (calm,)
     distribution = context.state["schedules"]["backend_facts"]["distribution"]
     # conhost --headless: a console program of a logged-in user would open a window at each run.
     system = "C:\\Windows\\System32\\"
     into = ("-d", distribution, "-u", context.state["host"]["user"], "--")
-    return (f"{system}conhost.exe", "--headless", f"{system}wsl.exe", *into, *calm)
+    return (f"{system}conhost.exe", "--headless", f"{system}wsl.exe", *into, calm)
 
 
 There = Mapping[str, tuple[Entry, ...]]
@@ -149,9 +149,9 @@ def _compared(
     context: Context, state: Mapping[str, Json], choice: Choice, place: Place, there: There
 ) -> Piece:
     scheduler = SCHEDULERS[choice.name or ""]
-    schedules = {
-        each.name: each for each in declared(context.settings.schedules, calm=_agent(context, place, choice))
-    }
+    calm, file = _agent(context, place, choice), f"{place.root}/settings.json"
+    those = declared(context.settings.schedules, calm=calm, settings_file=file)
+    schedules = {each.name: each for each in those}
     resources = list(_removals(there, schedules, context))
     record: dict[str, Json] = {}
     for name, schedule in schedules.items():

@@ -26,21 +26,23 @@ SERVICE = "watch"
 """The one schedule that runs all the time."""
 
 
-def declared(settings: Schedules, *, calm: tuple[str, ...]) -> tuple[Schedule, ...]:
+def declared(settings: Schedules, *, calm: tuple[str, ...], settings_file: str) -> tuple[Schedule, ...]:
     """What is to run on the host, by name; jobs that are off are not there.
 
-    ``calm`` is how a command of the agent begins there: the program and its ``--settings``.
+    ``calm`` is how the agent is called there, ``settings_file`` what it is to read.
     """
-    jobs = [_job(name, job, calm) for name, job in sorted(settings.jobs.items()) if job.enabled]
-    service = Schedule(name=SERVICE, when=Always(), command=(*calm, "watch"))
+    last = ("--settings", settings_file)
+    jobs = [_job(name, job, calm, last) for name, job in sorted(settings.jobs.items()) if job.enabled]
+    service = Schedule(name=SERVICE, when=Always(), command=(*calm, "watch", *last))
     return (*jobs, service) if settings.watch else tuple(jobs)
 
 
-def _job(name: str, job: Job, calm: tuple[str, ...]) -> Schedule:
+def _job(name: str, job: Job, calm: tuple[str, ...], last: tuple[str, ...]) -> Schedule:
+
     return Schedule(
         name=name,
         when=when_of(job.trigger),
-        command=(*calm, *job.run.split()),
+        command=(*calm, *job.run.split(), *last),
         timeout=math.ceil(job.timeout),
         jitter=math.ceil(job.jitter),
         catch_up=job.catch_up,

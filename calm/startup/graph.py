@@ -39,12 +39,19 @@ def _run(steps: Sequence[Step], deadline: Deadline, report: Report) -> dict[str,
                 waiting.remove(step)
                 needed = [each for each in steps if each.name in step.needs]
                 running[pool.submit(_one, step, needed, done, deadline)] = step
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
+            for future in _finished(running, deadline):
                 step = running.pop(future)
                 done[step.name] = future.result()
                 report(done[step.name])
     return done
+
+
+def _finished(running: Iterable[Future[Outcome]], deadline: Deadline) -> set[Future[Outcome]]:
+    try:
+        return wait(running, return_when=FIRST_COMPLETED).done
+    except BaseException:
+        deadline.cut()  # else leaving the pool waits for every gate
+        raise
 
 
 def _one(step: Step, needed: Sequence[Step], done: Mapping[str, Outcome], deadline: Deadline) -> Outcome:

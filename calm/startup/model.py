@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from threading import Event
 from typing import Any
 
 
@@ -34,9 +35,10 @@ GOOD = frozenset({Status.RUNNING, Status.STARTED, Status.BEGUN, Status.STOPPED})
 
 @dataclass(frozen=True, kw_only=True)
 class Deadline:
-    """A moment on the monotonic clock until which waiting is worth it."""
+    """A moment on the monotonic clock until which waiting is worth it; :meth:`cut` ends it at once."""
 
     at: float
+    _cut: Event = field(default_factory=Event, repr=False)
 
     @classmethod
     def after(cls, seconds: float) -> Deadline:
@@ -46,7 +48,11 @@ class Deadline:
     @property
     def left(self) -> float:
         """Seconds until then, 0 once it is past."""
-        return max(0.0, self.at - time.monotonic())
+        return 0.0 if self._cut.is_set() else max(0.0, self.at - time.monotonic())
+
+    def cut(self) -> None:
+        """Nobody waits any more: whoever asked has interrupted."""
+        self._cut.set()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from tests.lab.hosts import Host
 AGENT = """#!/bin/sh
 # Stands in for the agent: notes how it was called; the service goes on until it is told to end.
 echo "$*" >> "{root}/ran"
-case "$*" in *watch) while :; do sleep 1; done ;; *check) exit 3 ;; esac
+case "$*" in watch*) while :; do sleep 1; done ;; check*) exit 3 ;; esac
 """
 
 

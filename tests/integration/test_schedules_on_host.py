@@ -54,7 +54,7 @@ def cron(host: hosts.Host) -> Scheduled:
 
 
 def _crontab(cron: Scheduled) -> bytes:
-    """As it is stored, without the head that crontab(1) puts there: `crontab -l` prints a CR as two letters."""
+    """As it is stored, without the head of crontab(1): `crontab -l` prints a CR as two letters."""
     bare = "sed '1,3{/^# DO NOT EDIT/d;/^# (/d}' /var/spool/cron/crontabs/ops | base64 -w0"
     return base64.b64decode(cron.host.run("sh", "-c", bare).stdout)
 
@@ -182,7 +182,7 @@ def test_a_timer_fires_runs_the_agent_and_its_result_is_read(systemd: Scheduled)
         return bool(run["last_run"]) and run["exit_status"] == 3
 
     wait_until(ran, "the timer did not fire", 75)
-    assert f"--settings {systemd.root}/settings.json check" in systemd.sh(f"cat {systemd.root}/ran")
+    assert f"check --settings {systemd.root}/settings.json" in systemd.sh(f"cat {systemd.root}/ran")
     assert systemd.state()["schedules"]["runs"]["soon"]["last_result"] == "exit-code"
     systemd.apply(jobs={})
 

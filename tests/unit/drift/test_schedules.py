@@ -313,7 +313,7 @@ def test_in_wsl_the_command_leads_into_the_distribution_without_a_window() -> No
     first = schedules.compare(_context(_state(WSL)))
     task = _by_id(first)["schedule:watch"].effects[0]["content"]
     assert "conhost.exe</Command>" in task
-    assert "-d Ubuntu -u ann -- /home/ann/calm/agent/venv/bin/calm --settings" in task
+    assert "-d Ubuntu -u ann -- /home/ann/calm/agent/venv/bin/calm watch --settings" in task
 
 
 def test_every_scheduler_of_the_settings_is_there() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calm.onhost.schedule_effects import merged
@@ -36,6 +36,7 @@ def _theirs(text: bytes) -> bytes:
     return b"".join(line for line in kept if not CRON_MARK.search(line) and line.strip() not in CRON_EDGES)
 
 
+@settings(deadline=None)
 @given(foreign)
 def test_what_is_not_ours_stays_byte_for_byte(text: bytes) -> None:
     once = merged(text, "prune", [PRUNE])

@@ -6,13 +6,14 @@ import shutil
 import subprocess
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from calm.schedules.calendar import calendar, from_cron, from_systemd, is_cron, to_cron, to_systemd
 from calm.schedules.model import Calendar, Clock, Daily, Hourly, Monthly, UnsupportedError, Weekly
 from tests.unit.schedules.declarations import cron_fields
 
 
+@settings(deadline=None)
 @given(cron_fields)
 def test_cron_fields_survive_both_schedulers(fields: str) -> None:
     when = calendar(fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from calm.schedules import cron
 from calm.schedules.calendar import calendar
@@ -23,12 +23,14 @@ def _can(schedule: Schedule) -> Schedule:
         raise
 
 
+@settings(deadline=None)
 @given(schedules)
 def test_what_is_rendered_reads_back_as_what_cron_does(schedule: Schedule) -> None:
     real = _can(schedule)
     assert cron.parse(cron.render(schedule, PLACE)) == real
 
 
+@settings(deadline=None)
 @given(schedules)
 def test_a_schedule_without_notes_means_the_same_under_cron(schedule: Schedule) -> None:
     real = _can(schedule)
@@ -37,6 +39,7 @@ def test_a_schedule_without_notes_means_the_same_under_cron(schedule: Schedule) 
     assert (real.name, real.command) == (schedule.name, schedule.command)
 
 
+@settings(deadline=None)
 @given(schedules)
 def test_no_line_holds_a_percent_sign_that_cron_would_cut_at(schedule: Schedule) -> None:
     _can(schedule)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plistlib
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from calm.schedules import launchd
 from calm.schedules.calendar import calendar
@@ -17,6 +17,7 @@ from tests.unit.schedules.golden import same
 PLACE = Place(root="/Users/ann/calm", home="/Users/ann")
 
 
+@settings(deadline=None)
 @given(schedules)
 def test_what_is_rendered_reads_back_as_what_launchd_does(schedule: Schedule) -> None:
     try:

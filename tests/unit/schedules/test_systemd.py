@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from calm.schedules import systemd
@@ -23,6 +23,7 @@ USER = replace(SYSTEM, scope="user")
 places = st.sampled_from([SYSTEM, USER])
 
 
+@settings(deadline=None)
 @given(schedules, places)
 def test_what_is_rendered_reads_back_as_it_was(schedule: Schedule, place: Place) -> None:
     try:

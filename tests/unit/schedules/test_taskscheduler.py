@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 
 from calm.schedules import taskscheduler
 from calm.schedules.calendar import calendar
@@ -15,6 +15,7 @@ from tests.unit.schedules.golden import same
 PLACE = Place(root="C:\\Users\\ann\\calm", home="C:\\Users\\ann", user="DESK\\ann")
 
 
+@settings(deadline=None)
 @given(schedules)
 def test_what_is_rendered_reads_back_as_what_the_scheduler_does(schedule: Schedule) -> None:
     try:

@@ -1,0 +1,187 @@
+"""What ``calm up`` and ``calm down`` do, as steps made from the settings and the Compose file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calm.health import endpoints, home
+from calm.startup import engines, graph
+from calm.startup.gates import WELL, Look, passed
+from calm.startup.graph import Report
+from calm.startup.model import Deadline, Outcome, Status, Step, StepError
+from calm.startup.stack import Service, Stack
+
+if TYPE_CHECKING:
+    from calm.health.model import Endpoint
+    from calm.settings import Settings
+
+ENGINE, CONTAINERS, LMSTUDIO = "engine", "containers", "lmstudio"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the caller wants of a start."""
+
+    docker: bool = True
+    lmstudio: bool = True
+    wait_lmstudio: bool = False
+    seconds: float = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMStudio:
+    """How LM Studio is started and stopped: each says what came of it, and raises :class:`StepError`."""
+
+    start: Callable[[], Status]
+    stop: Callable[[], Status]
+
+
+def up(settings: Settings, root: Path, wish: Wish, lmstudio: LMStudio, report: Report) -> tuple[Outcome, ...]:
+    """Starts everything that is wanted, in the order that its parts need, and waits until it works."""
+    deadline = Deadline.after(wish.seconds)
+    first: tuple[Outcome, ...] = ()
+    steps: list[Step] = []
+    if wish.docker and _has_docker(settings):
+        # The engine comes before the plan of the rest: without it there is nothing to plan.
+        first = graph.run([Step(name=ENGINE, act=engines.start)], deadline, report)
+        steps = _docker_steps(settings, root) if first[0].good else []
+    if wish.lmstudio and _has_lmstudio(settings) and all(outcome.good for outcome in first):
+        steps.append(_lmstudio_step(settings, wish, lmstudio, tuple(step.name for step in steps)))
+    return (*first, *graph.run(steps, deadline, report))
+
+
+def down(
+    settings: Settings, root: Path, wish: Wish, lmstudio: LMStudio, report: Report
+) -> tuple[Outcome, ...]:
+    """Stops LM Studio and the services, what needs others before them; the engine stays."""
+    steps = []
+    if wish.lmstudio and _has_lmstudio(settings):
+        steps.append(Step(name=LMSTUDIO, act=lambda _: lmstudio.stop()))
+    first = tuple(step.name for step in steps)
+    if wish.docker and _has_docker(settings) and engines.answers() is None:
+        stack = _stack(settings, root)
+        services = _services(stack)
+        for service in services.values():
+            above = tuple(other.name for other in services.values() if service.name in other.needs)
+            steps.append(_stop_step(stack, service, (*first, *above)))
+    return graph.run(steps, Deadline.after(wish.seconds), report)
+
+
+def compose_file(settings: Settings, root: Path) -> Path:
+    """The Compose file of the stack on this host."""
+    folder = settings.docker.directory
+    return (Path(folder).expanduser() if folder else root / "docker") / "docker-compose.yml"
+
+
+def end_points(settings: Settings, wish: Wish) -> tuple[Endpoint, ...]:
+    """What a user can connect to now, each really asked."""
+    docker, found = settings.docker, []
+    host = home.ANY_ADDRESS.get(docker.bind, docker.bind)
+    if wish.docker and _has_docker(settings):
+        found.append(endpoints.postgres("postgres", host, docker.postgres.port))
+        found.append(endpoints.redis("redis", host, docker.redis.port))
+        if docker.agent_api.enabled:
+            found.append(endpoints.http("agent-api", f"http://{host}:{docker.agent_api.port}/api/health"))
+    if wish.lmstudio and _has_lmstudio(settings) and (base := _lmstudio_url(settings)):
+        found.append(endpoints.lmstudio(base)[0])
+    return tuple(found)
+
+
+def summary(outcomes: Sequence[Outcome], points: Sequence[Endpoint]) -> Mapping[str, Any]:
+    """What ``--json`` prints."""
+    return {
+        "schema": 1,
+        "ok": all(outcome.good for outcome in outcomes),
+        "steps": [outcome.to_json() for outcome in outcomes],
+        "endpoints": [asdict(point) for point in points],
+    }
+
+
+def _docker_steps(settings: Settings, root: Path) -> list[Step]:
+    stack = _stack(settings, root)
+    try:
+        services = stack.services()
+    except StepError as error:
+        return [Step(name=CONTAINERS, act=_raising(error))]
+    make = Step(name=CONTAINERS, act=lambda deadline: stack.make(services, deadline))
+    return [make, *(_start_step(stack, service) for service in services.values())]
+
+
+def _start_step(stack: Stack, service: Service) -> Step:
+    return Step(
+        name=service.name,
+        needs=(CONTAINERS, *service.needs),
+        act=lambda deadline: stack.start(service, deadline),
+        holds=lambda: stack.holds(service),
+        undo=lambda: _quietly(lambda: stack.stop(service.name)),
+    )
+
+
+def _stop_step(stack: Stack, service: Service, after: tuple[str, ...]) -> Step:
+    return Step(name=service.name, needs=after, act=lambda _: stack.stop(service.name))
+
+
+def _lmstudio_step(settings: Settings, wish: Wish, lmstudio: LMStudio, after: tuple[str, ...]) -> Step:
+    def act(deadline: Deadline) -> Status:
+        status = lmstudio.start()
+        if not wish.wait_lmstudio:
+            return Status.RUNNING if status is Status.RUNNING else Status.BEGUN
+        passed(lambda: _lmstudio_look(settings), deadline)
+        return status
+
+    return Step(name=LMSTUDIO, needs=after, act=act)
+
+
+def _lmstudio_look(settings: Settings) -> Look:
+    """Its server answers; and where it loads a model by itself, one is loaded."""
+    base = _lmstudio_url(settings)
+    if base is None:
+        return Look(state="failed", why="the port of its server is not known")
+    point, api = endpoints.lmstudio(base)
+    if not point.ok:
+        return Look(state="waiting", why=f"{point.url}: {point.error}")
+    if settings.lmstudio.autoload and not api.models_loaded:
+        return Look(state="waiting", why="no model is loaded yet")
+    return WELL
+
+
+def _lmstudio_url(settings: Settings) -> str | None:
+    where = home.find(settings.lmstudio.home)
+    return home.read(where, default_port=settings.lmstudio.server.port).url
+
+
+def _has_docker(settings: Settings) -> bool:
+    return settings.docker.enabled is True or (settings.docker.enabled == "auto" and not engines.absent())
+
+
+def _has_lmstudio(settings: Settings) -> bool:
+    wanted = settings.lmstudio.enabled
+    return wanted is True or (wanted == "auto" and home.read(home.find(settings.lmstudio.home)).exists)
+
+
+def _stack(settings: Settings, root: Path) -> Stack:
+    return Stack(project=settings.docker.project, file=compose_file(settings, root))
+
+
+def _services(stack: Stack) -> dict[str, Service]:
+    try:
+        return stack.services()
+    except StepError:
+        return {}  # without a file there is nothing of ours to stop
+
+
+def _raising(error: StepError) -> Callable[[Deadline], Status]:
+    def act(_: Deadline) -> Status:
+        raise error
+
+    return act
+
+
+def _quietly(act: Callable[[], object]) -> None:
+    try:
+        act()
+    except StepError:
+        return  # the failure below it is told already

@@ -1,0 +1,209 @@
+"""The containers of the Compose project: made if they are missing, started, stopped, looked at.
+
+Nothing that exists is made anew here: bringing drift back is apply's work.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calm.health import engine
+from calm.startup.gates import Look, healthy, passed
+from calm.startup.model import Deadline, Status, StepError
+
+if TYPE_CHECKING:
+    from docker import APIClient
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+LOG_LINES = 10
+STOP_SECONDS = 10
+_CALL_SECONDS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service of the Compose file: what it needs, and whether it has a task to finish (``once``)."""
+
+    name: str
+    needs: tuple[str, ...] = ()
+    once: bool = False
+
+
+class Stack:
+    """One Compose project, by its name and its file."""
+
+    def __init__(self, *, project: str, file: Path) -> None:
+        self._project, self._file = project, file
+
+    def services(self) -> dict[str, Service]:
+        """The services that the Compose file has by default. Raises :class:`StepError`."""
+        if not self._file.is_file():
+            raise StepError(f"there is no {self._file}: run `calm apply` first")
+        whole = json.loads(self._compose("config", "--format", "json", seconds=_CALL_SECONDS))
+        services: Mapping[str, Any] = whole.get("services") or {}
+        tasks = {
+            needed
+            for service in services.values()
+            for needed, how in (service.get("depends_on") or {}).items()
+            if how.get("condition") == "service_completed_successfully"
+        }
+        return {
+            name: Service(name=name, needs=tuple(service.get("depends_on") or ()), once=name in tasks)
+            for name, service in services.items()
+        }
+
+    def make(self, services: Mapping[str, Service], deadline: Deadline) -> Status:
+        """Makes the containers, networks and images that are missing, and starts nothing."""
+        missing = [name for name in services if self.find(name) is None]
+        if not missing:
+            return Status.RUNNING
+        self._compose("create", "--no-recreate", *missing, seconds=max(deadline.left, 1))
+        return Status.STARTED
+
+    def start(self, service: Service, deadline: Deadline) -> Status:
+        """Starts a service and waits until it is well. Raises :class:`StepError` with its last log lines."""
+        found = self.find(service.name)
+        if found is None:
+            raise StepError(f"it has no container: see `docker compose -f {self._file} ps -a`")
+        ran = found["State"]["Status"] == "running" or _is_finished(service, found)
+        restarts = found.get("RestartCount", 0)
+        try:
+            with _told():
+                self._bring_up(found, ran)
+            passed(lambda: self._look(service, restarts), deadline)
+        except StepError as error:
+            self._quiet(service, started=not ran)
+            raise StepError(error.reason, log=error.log or self.log(service.name)) from None
+        return Status.RUNNING if ran and not found["State"]["Paused"] else Status.STARTED
+
+    def holds(self, service: Service) -> None:
+        """Raises :class:`StepError` if the service is not well now."""
+        found = self.find(service.name)
+        look = Look(state="failed", why="its container is gone")
+        if found is not None:
+            look = healthy(found, restarts=found.get("RestartCount", 0), once=service.once)
+        if look.state != "well":
+            raise StepError(look.why, log=self.log(service.name))
+
+    def stop(self, name: str, *, seconds: int = STOP_SECONDS) -> Status:
+        """Stops a service, with time to finish; also one that Docker is about to start again."""
+        found = self.find(name)
+        if found is None or found["State"]["Status"] in ("exited", "created", "dead"):
+            return Status.STOPPED
+        with _told():
+            client = self._client()
+            if found["State"]["Paused"]:
+                client.unpause(found["Id"])
+            client.stop(found["Id"], timeout=seconds)
+        return Status.STOPPED
+
+    def find(self, name: str) -> Mapping[str, Any] | None:
+        """The engine's inspection of a service's container, or None without one."""
+        from docker.errors import NotFound
+
+        with _told():
+            client = self._client()
+            labels = [f"{PROJECT_LABEL}={self._project}", f"{SERVICE_LABEL}={name}"]
+            for each in client.containers(all=True, filters={"label": labels}):
+                try:
+                    inspected: Mapping[str, Any] = client.inspect_container(each["Id"])
+                except NotFound:
+                    continue
+                return inspected
+        return None
+
+    def log(self, name: str) -> tuple[str, ...]:
+        """A service's last log lines, or none if they cannot be read."""
+        try:
+            found = self.find(name)
+            if found is None:
+                return ()
+            with _told():
+                text: bytes = self._client().logs(found["Id"], tail=LOG_LINES)
+        except StepError:
+            return ()
+        return tuple(line.rstrip() for line in text.decode("utf-8", "replace").splitlines() if line.strip())
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _client(self) -> APIClient:
+        return engine.connect(timeout=_CALL_SECONDS)
+
+    def _bring_up(self, found: Mapping[str, Any], ran: bool) -> None:
+        if found["State"]["Paused"]:
+            self._client().unpause(found["Id"])
+        elif not ran:
+            self._client().start(found["Id"])
+
+    def _look(self, service: Service, restarts: int) -> Look:
+        found = self.find(service.name)
+        if found is None:
+            return Look(state="failed", why="its container is gone")
+        return healthy(found, restarts=restarts, once=service.once)
+
+    def _quiet(self, service: Service, *, started: bool) -> None:
+        """Ends a crash loop that this run began; a container that runs stays, to be looked at."""
+        if not started:
+            return
+        try:
+            found = self.find(service.name)
+            if found is not None and (found.get("RestartCount") or not found["State"]["Running"]):
+                self.stop(service.name, seconds=1)
+        except StepError:
+            return  # the engine is gone, and what is to be told of that is told already
+
+    def _compose(self, *arguments: str, seconds: float) -> str:
+        """What ``docker compose`` prints. Raises :class:`StepError` with its last words."""
+        argv = ["docker", "compose", "-p", self._project, "-f", str(self._file), *arguments]
+        where = engine.address()
+        env = {**os.environ, **({"DOCKER_HOST": where} if where else {})}
+        try:
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, env=env, check=False)
+        except FileNotFoundError:
+            raise StepError("there is no docker command: install Docker with its Compose plugin") from None
+        except subprocess.TimeoutExpired:
+            raise StepError(f"`docker compose {arguments[0]}` was not done within {seconds:.0f} s") from None
+        if done.returncode != 0:
+            lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+            last = lines[-1] if lines else f"exit code {done.returncode}"
+            raise StepError(f"`docker compose {arguments[0]}` failed: {last}", log=tuple(lines[-LOG_LINES:]))
+        return done.stdout
+
+
+def _is_finished(service: Service, found: Mapping[str, Any]) -> bool:
+    state = found["State"]
+    return service.once and state["Status"] == "exited" and state["ExitCode"] == 0
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Turns the engine's errors into a step's."""
+    import requests
+    from docker.errors import APIError, DockerException
+
+    try:
+        yield
+    except APIError as error:
+        raise StepError(_plain(str(error.explanation or error))) from None
+    except (DockerException, requests.RequestException):
+        raise StepError("the Docker Engine does not answer any more") from None
+
+
+def _plain(said: str) -> str:
+    """The engine's words without those that only its developers need."""
+    for needless in ("failed to create task for container: failed to create shim task: ",
+                     "OCI runtime create failed: runc create failed: ",
+                     "failed to create shim task: "):  # fmt: skip
+        said = said.replace(needless, "")
+    said = " ".join(said.split())
+    if "port is already allocated" in said or "address already in use" in said:
+        return f"a port that it publishes is taken: {said}. `ss -ltnp` shows by whom"
+    return said
