@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from calm.desired.host import Host
+
 LEAST_ENGINE = (20, 10)
 """Docker Engine; it knows ``host-gateway`` since then."""
 
@@ -20,6 +22,19 @@ def version(text: str | None) -> tuple[int, ...]:
     """``(26, 1, 5)`` from ``26.1.5+dfsg1``; empty for what holds no version."""
     found = re.match(r"v?(\d+(?:\.\d+)*)", text or "")
     return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+FACTS = ("api", "cpus", "gateway", "desktop", "rootless")
+"""What the rendered files depend on."""
+
+
+def facts(host: Host) -> Mapping[str, Any]:
+    """``FACTS`` of the engine; while it does not answer those of the last apply, so that nothing changes."""
+    docker: Mapping[str, Any] = host.state["docker"]
+    if docker["status"] == "answers":
+        return {name: docker.get(name) for name in FACTS}
+    recorded: Mapping[str, Any] = (host.record.get("docker") or {}).get("engine") or {}
+    return recorded
 
 
 def has_start_interval(docker: Mapping[str, Any]) -> bool:

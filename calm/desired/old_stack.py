@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from calm.desired import engine
 from calm.desired.host import Host
 from calm.desired.paths import COMPOSE_FILE, EXTRA_FILE, in_compose_directory
 from calm.settings.docker import BUILT_IN
@@ -149,10 +150,24 @@ def network_name(host: Host) -> str:
     return str(old.get("name") or f"{project(host)}_{NETWORK}")
 
 
+def network_is_ours(host: Host, name: str) -> bool:
+    """Whether calm has made that network, or will; one that was there before calm is left alone."""
+    if host.state["docker"]["status"] != "answers":
+        return bool((host.record.get("docker") or {}).get("network_is_ours", True))
+    there = (host.state.get("networks") or {}).get(name)
+    return there is None or (there.get("labels") or {}).get(OUR_LABEL) == host.settings.docker.project
+
+
 def record(host: Host) -> dict[str, Any]:
-    """What later plans have to know when the old file and containers are gone."""
-    names = {"project": project(host), "network": network_name(host)}
-    return {"directory": host.settings.docker.directory, **names}
+    """What later plans have to know when the old file and containers are gone, or the engine is down."""
+    network = network_name(host)
+    return {
+        "directory": host.settings.docker.directory,
+        "project": project(host),
+        "network": network,
+        "network_is_ours": network_is_ours(host, network),
+        "engine": dict(engine.facts(host)),
+    }
 
 
 def requested(host_settings: Any) -> dict[str, str]:

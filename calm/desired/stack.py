@@ -105,7 +105,7 @@ def stack(host: Host) -> Stack:
         relay=_relay(host, folder),
         api=api,
         secret_files=_secret_files(host, api),
-        start_interval=engine.has_start_interval(host.state["docker"]),
+        start_interval=engine.has_start_interval(engine.facts(host)),
     )
 
 
@@ -151,7 +151,7 @@ def _secret_files(host: Host, api: Api) -> dict[str, str]:
 
 def _cpus(host: Host) -> dict[str, float]:
     """More than the host has is refused by Docker; the smaller figure is the one that takes effect."""
-    docker, most = host.settings.docker, host.state["docker"].get("cpus")
+    docker, most = host.settings.docker, engine.facts(host).get("cpus")
     wanted = {
         "postgres": docker.postgres.cpus,
         "redis": docker.redis.cpus,
@@ -171,16 +171,12 @@ def _address(bind: str) -> str:
 
 def _network(host: Host) -> Network:
     name = old_stack.network_name(host)
-    there = (host.state.get("networks") or {}).get(name)
-    ours = (
-        there is None or (there.get("labels") or {}).get(old_stack.OUR_LABEL) == host.settings.docker.project
-    )
-    return Network(name=name, ours=ours)
+    return Network(name=name, ours=old_stack.network_is_ours(host, name))
 
 
 def _relay(host: Host, folder: str) -> Relay | None:
     """Only where a container cannot reach 127.0.0.1 of the host otherwise, and LM Studio is to be reached."""
-    docker, server = host.state["docker"], host.settings.lmstudio.server
+    docker, server = engine.facts(host), host.settings.lmstudio.server
     if not docker.get("gateway") or docker.get("desktop") or docker.get("rootless"):
         return None
     if host.state["host"]["system"] != "Linux" or not ipaddress.ip_address(server.bind).is_loopback:

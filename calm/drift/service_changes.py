@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 from calm.desired.compose import STAMP
 from calm.desired.services import Service
 from calm.drift.model import Change, Context, Json, Origin, origin_of
+from calm.drift.running_values import wanted
 from calm.drift.service_fields import ENVIRONMENT, LIVE, MOUNT, Fields, observed
-from calm.onhost.masking import Masker, looks_secret
+from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker, looks_secret
 
 RUNNING = "running."
 """Values that a server has now, whatever its files say."""
@@ -38,7 +40,7 @@ class Side:
         sensitive = _is_sensitive(path, before, after)
         return Change(
             path=path,
-            before=None if sensitive else before,
+            before=None if sensitive else _shown(before),
             after=None if sensitive else after,
             sensitive=sensitive,
             origin=self._origin(path, before, after),
@@ -83,12 +85,18 @@ def fixed(side: Side) -> tuple[Change, ...]:
     return tuple(found) or _stamp(side)
 
 
-def running(side: Side) -> tuple[Change, ...]:
-    """The running values of redis and postgres that differ from the declared ones."""
-    from calm.drift.running_values import wanted
+def running(side: Side, *, stays: bool = False) -> tuple[Change, ...]:
+    """The running values of redis and postgres that differ from the declared ones.
 
+    With ``stays`` only those that a new container would have, too: what a role in the database sets.
+    """
     found = (_running(side).get("parameters") or {}).items()
-    want = wanted(side.context.settings, side.service.name)
+    kept = _running(side).get("reset_by") or {}
+    want = {
+        name: value
+        for name, value in wanted(side.context.settings, side.service.name).items()
+        if name in kept or not stays
+    }
     return tuple(
         Change(path=f"{RUNNING}{name}", before=before, after=want[name].text, origin=_host_or_new(side))
         for name, before in found
@@ -202,6 +210,13 @@ def _is_sensitive(path: str, before: Json, after: Json) -> bool:
         return True
     hidden = isinstance(before, Mapping) and set(before) == {"digest"}
     return hidden or any(Masker().holds_secret(one) for one in (before, after) if isinstance(one, str))
+
+
+def _shown(value: Json) -> Json:
+    """A value without the placeholders that the probe puts in place of secrets."""
+    if isinstance(value, list):
+        return [_shown(one) for one in value]
+    return re.sub(f"{PLACEHOLDER}[0-9a-f]+", HIDDEN, value) if isinstance(value, str) else value
 
 
 def _short(digest: str | None) -> str | None:

@@ -204,7 +204,8 @@ def _created(
 def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Resource:
     """In place if that is enough; a new container if anything asks for one."""
     fixed = (*service_changes.fixed(side), *_left_behind(side, found), *_dead(side))
-    in_place = (*service_changes.state(side), *service_changes.live(side), *service_changes.running(side))
+    in_place = (*service_changes.state(side), *service_changes.live(side))
+    in_place += service_changes.running(side, stays=bool(fixed))
     changes = tuple({change.path: change for change in (*fixed, *in_place)}.values())
     if not changes:
         return resource

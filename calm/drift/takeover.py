@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from calm.desired import old_stack
 from calm.desired.paths import COMPOSE_FILE, EXTRA_FILE, absolute, in_compose_directory
+from calm.desired.stack import container_names
+from calm.drift import engine
 from calm.drift.model import (
     Action,
     Change,
@@ -57,6 +59,13 @@ def sources(context: Context) -> Mapping[str, Effect]:
 
     Containers that calm has made read theirs from the host's files and are no source.
     """
+    if old_stack.is_present(context) and engine.refusal(context) is not None:
+        # Asked of containers that nobody sees now, this fails; made anew, they would lock people out.
+        names = container_names(context.settings.docker.project)
+        return {
+            secret: {"container": names[service], "env": variables[0]}
+            for secret, (service, variables) in _ENVIRONMENT.items()
+        }
     found: dict[str, Effect] = {}
     for secret, (service, variables) in _ENVIRONMENT.items():
         container = old_stack.container(context, service)
@@ -98,6 +107,12 @@ def _source(container: Mapping[str, Any], variables: tuple[str, ...], secret: st
 
 def _refusal(context: Context) -> Refusal | None:
     directory, name = context.settings.docker.directory, old_stack.file_name(context)
+    unusable = engine.refusal(context)
+    if unusable is not None:
+        return Refusal(
+            message=f"The stack in {directory} cannot be taken over now. {unusable.message}",
+            hint=unusable.hint,
+        )
     if name != COMPOSE_FILE:
         return Refusal(
             message=f"The stack in {directory} has its file under the name {name}.",
@@ -114,6 +129,26 @@ def _refusal(context: Context) -> Refusal | None:
         return Refusal(
             message=f"{EXTRA_FILE} in {directory} is no regular file.", hint="Move it away, then plan again."
         )
+    return _unreadable_password(context) or _other_data(context)
+
+
+def _unreadable_password(context: Context) -> Refusal | None:
+    """New passwords would lock out whoever has the old ones."""
+    services = (old_stack.document(context) or {}).get("services") or {}
+    known = context.state["secrets"]["values"]
+    for secret, service in (("postgres_password", "postgres"), ("redis_password", "redis")):
+        there = secret in context.secrets or (known.get(secret) or {}).get("status") == "file"
+        if service in services and not there and old_stack.container(context, service) is None:
+            return Refusal(
+                message=f"The service {service} of the stack in {context.settings.docker.directory} has no "
+                "container, so its password cannot be taken over.",
+                hint=f"Start the old stack once more (docker compose up -d {service}), or give "
+                f"calm.secrets.{secret}.",
+            )
+    return None
+
+
+def _other_data(context: Context) -> Refusal | None:
     container = old_stack.container(context, "postgres")
     refusal = None if container is None else other_database(context, container)
     return refusal or other_major(context)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from calm.desired.documents import owned
 from calm.drift import services
 from calm.drift.model import Action, Context, Origin, Resource
 from tests.unit.drift.stack_states import bare, changed, container, converged, engine, settings
@@ -442,6 +443,14 @@ def test_an_engine_that_cannot_be_used_is_refused_once(broken: Broken) -> None:
     assert refusal.hint
     assert {left.id for left in piece.left_out} >= {"service:postgres", "service:redis", "service:agent-api"}
     assert piece.record["services"] == CONVERGED.record["services"]
+
+
+def test_an_engine_that_is_down_changes_no_document() -> None:
+    found = {"status": "found", "generation": "new"}
+    context = converged(docker=engine(cpus=1), lmstudio=found)
+    down = engine(status="down", api=None, cpus=None, gateway=None)
+    later = changed(context, state={**context.state, "docker": down, "containers": [], "networks": {}})
+    assert [one.content for one in owned(later)] == [one.content for one in owned(context)]
 
 
 def test_without_docker_the_stack_is_left_out() -> None:

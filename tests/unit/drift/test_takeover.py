@@ -12,7 +12,7 @@ from calm.desired.documents import owned
 from calm.drift import services, takeover, volumes
 from calm.drift.model import Action, Context, Resource
 from calm.settings import Settings
-from tests.unit.drift.stack_states import bare, changed, settings
+from tests.unit.drift.stack_states import bare, changed, engine, settings
 from tests.unit.drift.states import absent, file
 
 FOLDER = "/srv/session_memory"
@@ -226,6 +226,23 @@ def test_another_major_version_is_refused_before_the_file_is_replaced() -> None:
     context = old_stack()
     context.state["volumes"]["session_memory_postgres_data"]["pg_version"] = "14"
     assert "written by postgres 14" in refusal_of(context)[0]
+
+
+def test_nothing_is_replaced_while_the_engine_is_down() -> None:
+    down = engine(status="down", error="connection refused")
+    context = changed(old_stack(), state={**old_stack().state, "containers": [], "docker": down})
+    assert "cannot be taken over now" in refusal_of(context)[0]
+    assert takeover.sources(context)["postgres_password"]["container"] == "agent-system-postgres"
+
+
+def test_a_password_that_cannot_be_read_is_no_reason_for_a_new_one() -> None:
+    context = old_stack()
+    context.state["containers"].pop(0)
+    message, hint = refusal_of(context)
+    assert "postgres" in message
+    assert "docker compose up -d postgres" in hint
+    given = changed(context, secrets={"postgres_password": "given-by-the-inventory"})
+    assert "takeover" not in by_id(takeover.compare(given).resources)
 
 
 def test_without_a_directory_nothing_is_taken_over() -> None:
