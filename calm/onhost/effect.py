@@ -76,19 +76,21 @@ def carry_out(request: dict[str, Any]) -> list[dict[str, Any]]:
     run = Run(request)
     effects = request["effects"]
     try:
-        _prepare(run, effects)
+        if run.root.status() == "absent" and all(effect["do"] == "unlock" for effect in effects):
+            return [_result(effect, Outcome("unchanged"), 0) for effect in effects]
+        _prepare(run)
         with lock.working(run.root):
             return _in_order(run, effects)
     except (RefusedError, OSError) as error:
         return _all_refused(effects, _said(error, run.root.path))
 
 
-def _prepare(run: Run, effects: list[dict[str, Any]]) -> None:
+def _prepare(run: Run) -> None:
     """The root has to be there to be locked; nothing else is made before the lock is held."""
     status = run.root.status()
     if status == "file":
         raise RefusedError(f"{run.root.path} is a file where calm's folder should be: move it away")
-    if status == "absent" and not all(effect["do"] == "unlock" for effect in effects):
+    if status == "absent":
         os.makedirs(run.root.path, 0o755, exist_ok=True)
 
 

@@ -18,8 +18,12 @@ Json = dict[str, Any]
 
 
 def python() -> str:
-    """The system's own Python if it has one, which is what a host runs; it has nothing installed."""
-    return shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
+    """The system's own Python if it has one, which is what a host runs; CALM_HOST_PYTHON names another."""
+    return (
+        os.environ.get("CALM_HOST_PYTHON")
+        or shutil.which("python3", path="/usr/bin:/usr/local/bin")
+        or sys.executable
+    )
 
 
 def push(name: str, request: Json, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -220,12 +220,12 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_a_killed_write_leaves_old_or_new_and_the_next_run_sweeps(tmp_path: Path) -> None:
-    """Killed at moments all over its run, a dozen times."""
+    """Killed at moments all over its run."""
     old, new = "old\n" * 200_000, "new\n" * 200_000
     effect(tmp_path, write(content=old))
     moments = random.Random(4711)
     text = script("effect", {"root": str(tmp_path), "effects": [write(content=new, backup=False)] * 2})
-    for _ in range(12):
+    for _ in range(8):
         process = subprocess.Popen(
             [python(), "-I", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from calm.onhost import lmstudio
+from calm.onhost import lmstudio, parse, script
 from calm.onhost.cgroups import memory_limit
 from calm.onhost.docker_api import Endpoint, find_endpoint
-from tests.unit.onhost.pushed import KEY, probe, tree
+from tests.unit.onhost.pushed import KEY, probe, python, tree
 
 LMSTUDIO = {"lmstudio": {"enabled": "auto"}}
 
@@ -185,6 +185,28 @@ def test_an_engine_that_hangs_up_is_a_status(tmp_path: Path) -> None:
         server.shutdown(socket.SHUT_RDWR)
         answer = probe(tmp_path, {"DOCKER_HOST": f"unix://{path}"}, docker={"enabled": "auto"})
     assert answer["docker"]["status"] == "down"
+
+
+def test_a_socket_without_the_right_to_it_is_denied(tmp_path: Path) -> None:
+    """As nobody where the tests run as root, who may connect to anything."""
+    path = str(tmp_path / "d.sock")
+    drop = "import os\nos.getuid() or (os.setgroups([]), os.setgid(65534), os.setuid(65534))\n"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+        Path(path).chmod(0)
+        request = {"root": str(tmp_path), "docker": {"enabled": "auto"}}
+        done = subprocess.run(
+            [python(), "-I", "-"],
+            input=drop + script("probe", request),
+            env={**os.environ, "DOCKER_HOST": f"unix://{path}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    found = parse(done.stdout)["docker"]
+    assert found["status"] == "denied"
+    assert "usermod -aG docker" in found["error"]
 
 
 def test_the_engine_that_the_docker_command_would_use(tmp_path: Path) -> None:
