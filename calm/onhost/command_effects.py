@@ -7,8 +7,8 @@ import signal
 import subprocess
 from typing import Any
 
-from calm.onhost.docker_api import find_command
 from calm.onhost.errors import RefusedError
+from calm.onhost.programs import docker_command
 from calm.onhost.run import Outcome, Run
 
 RUN_SECONDS = 60.0
@@ -44,7 +44,7 @@ def compose(run: Run, effect: dict[str, Any]) -> Outcome:
     """
     words = [str(word) for word in effect.get("argv") or _up(effect)]
     words = words[2:] if words[:2] == ["docker", "compose"] else words
-    command = find_command()
+    command = docker_command()
     if command is None:
         raise RefusedError("the docker command is missing: install Docker's command line and run again")
     refuse_volume_removal(["docker", "compose", *words])

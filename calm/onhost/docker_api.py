@@ -18,6 +18,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 from calm.onhost.errors import EngineRefusalError, UnavailableError
+from calm.onhost.programs import docker_command
 
 CALL_SECONDS = 10.0
 """How long a call may take unless its caller says otherwise."""
@@ -40,23 +41,6 @@ class Exec(NamedTuple):
     err: str
 
 
-def find_command(environ: Mapping[str, str] = os.environ) -> str | None:
-    """The ``docker`` command, where it is usually put if not on the PATH."""
-    return which("docker", environ)
-
-
-def which(name: str, environ: Mapping[str, str] = os.environ) -> str | None:
-    """The path of a command; a short PATH, as a login without a shell has it, is completed."""
-    usual = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin", "/opt/homebrew/bin"]
-    endings = ("", ".exe") if os.name == "nt" else ("",)
-    for folder in [*environ.get("PATH", "").split(os.pathsep), *usual]:
-        for ending in endings:
-            path = os.path.join(folder, name + ending)
-            if folder and os.access(path, os.X_OK) and not os.path.isdir(path):
-                return path
-    return None
-
-
 def find_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint | None:
     """The engine that the ``docker`` command of this user would talk to, else a socket in a usual place."""
     configured = environ.get("DOCKER_HOST") or _of_context(environ)
@@ -65,7 +49,7 @@ def find_endpoint(environ: Mapping[str, str] = os.environ) -> Endpoint | None:
     for path in _usual_sockets(environ):
         if os.path.exists(path):
             return Endpoint("unix", path)
-    return Endpoint("command", "default") if os.name == "nt" and find_command(environ) else None
+    return Endpoint("command", "default") if os.name == "nt" and docker_command(environ) else None
 
 
 def _parsed(url: str, *, secured: bool) -> Endpoint:
@@ -180,7 +164,7 @@ class Engine:
     @classmethod
     def found(cls) -> Engine:
         """The engine of this host. Raises `UnavailableError` with what to do."""
-        command, endpoint = find_command(), find_endpoint()
+        command, endpoint = docker_command(), find_endpoint()
         if endpoint is None and command is None:
             raise UnavailableError("absent", "there is no Docker on this host: install Docker and run again")
         if endpoint is None:

@@ -13,9 +13,11 @@ from urllib.parse import quote
 
 from calm.onhost import running
 from calm.onhost.cgroups import memory_limit
-from calm.onhost.docker_api import Engine, find_command
+from calm.onhost.docker_api import Engine
+from calm.onhost.dockerless import nothing
 from calm.onhost.errors import EngineRefusalError, RefusedError, UnavailableError
 from calm.onhost.masking import Masker, looks_secret
+from calm.onhost.programs import docker_command
 from calm.onhost.together import together
 
 PROJECT = "com.docker.compose.project"
@@ -59,22 +61,6 @@ class Asked(NamedTuple):
             ports=tuple(int(port) for port in part.get("ports") or ()),
             running=part.get("running") or {},
         )
-
-
-def nothing(status: str = "absent", error: str | None = None) -> dict[str, Any]:
-    """The answer's Docker parts where no engine answers."""
-    docker = dict.fromkeys(
-        ("socket", "version", "api", "compose", "cpus", "memory_bytes", "cgroup", "gateway")
-    )
-    flags = {"desktop": False, "rootless": False, "swap_limit": None}
-    return {
-        "docker": {"command": find_command(), "status": status, "error": error, **docker, **flags},
-        "containers": [],
-        "volumes": {},
-        "networks": {},
-        "images": {},
-        "running": {},
-    }
 
 
 def read(part: dict[str, Any], masker: Masker, redis_password: str = "") -> dict[str, Any]:
@@ -155,7 +141,7 @@ def compose_version() -> str | None:
         said = _output([plugin, "docker-cli-plugin-metadata"])
         if said:
             return _version_in(said)
-    command = find_command()
+    command = docker_command()
     return _clean(_output([command, "compose", "version", "--short"])) if command else None
 
 

@@ -9,8 +9,8 @@ import time
 from typing import Any, Iterable
 
 from calm.onhost import cgroups
-from calm.onhost.docker_api import which
 from calm.onhost.files import nearest_folder
+from calm.onhost.programs import which
 
 _LISTENING = "0A"
 

@@ -10,7 +10,7 @@ import stat
 import sys
 from typing import Any
 
-from calm.onhost import dockerstate, host, lmstudio, lock
+from calm.onhost import dockerless, host, lmstudio, lock
 from calm.onhost.errors import place_of
 from calm.onhost.files import Root, look, opened, present
 from calm.onhost.masking import Masker
@@ -42,12 +42,9 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
     secrets = _secrets(root, request.get("secrets") or (), masker)
     spare = values_of(root, ("redis_password",)).get("redis_password", "")
     docker_part = request.get("docker") or {}
-    wanted = bool(docker_part) and docker_part.get("enabled") is not False
     found = together(
         {
-            "docker": lambda: (
-                dockerstate.read(docker_part, masker, spare) if wanted else dockerstate.nothing()
-            ),
+            "docker": lambda: _docker(docker_part, masker, spare),
             "host": lambda: host.read(request.get("commands") or ()),
             "parts": lambda: _parts(request, root),
         }
@@ -67,6 +64,14 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
         "compose_file": _compose_file(root, masker, docker_part.get("directory")),
         **found["parts"],
     }
+
+
+def _docker(part: dict[str, Any], masker: Masker, redis_password: str) -> dict[str, Any]:
+    if not part or part.get("enabled") is False:
+        return dockerless.nothing()
+    from calm.onhost import dockerstate
+
+    return dockerstate.read(part, masker, redis_password)
 
 
 def _documents(request: dict[str, Any]) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from calm.onhost.docker_api import Engine
 from calm.onhost.errors import RefusedError
 from calm.onhost.files import Root, look, opened
 from calm.onhost.masking import Masker
+
+if TYPE_CHECKING:
+    from calm.onhost.docker_api import Engine
 
 
 class Outcome:
@@ -36,7 +38,12 @@ class Run:
 
     @property
     def engine(self) -> Engine:
-        """The engine of this host. Raises `UnavailableError` with what to do."""
+        """The engine of this host. Raises `UnavailableError` with what to do.
+
+        Imported here, since most effects need none and `http.client` takes longer than all else they do.
+        """
+        from calm.onhost.docker_api import Engine
+
         if self._engine is None:
             self._engine = Engine.found()
         return self._engine

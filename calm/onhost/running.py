@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Mapping
+from typing import TYPE_CHECKING, Any, Mapping
 
-from calm.onhost.docker_api import Engine, Exec
 from calm.onhost.errors import RefusedError
+
+if TYPE_CHECKING:
+    from calm.onhost.docker_api import Engine, Exec
 
 EXEC_SECONDS = 8.0
 

@@ -9,7 +9,6 @@ import stat
 from typing import Any, Iterator
 
 from calm.onhost import running
-from calm.onhost.dockerstate import environment
 from calm.onhost.errors import RefusedError
 from calm.onhost.files import Folder, look, opened, replace_file
 from calm.onhost.run import Outcome, Run
@@ -101,6 +100,8 @@ def _same(folder: Folder, name: str, text: str) -> bool:
 
 
 def _of_container(run: Run, container: str, env: str | None, argument: str | None) -> str:
+    from calm.onhost.dockerstate import environment
+
     inspected = run.engine.get(f"/containers/{container}/json")
     variables = environment(inspected)
     if env and variables.get(env):

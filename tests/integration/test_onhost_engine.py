@@ -338,8 +338,9 @@ def test_dial_stdio_reaches_the_engine_where_a_socket_does_not(servers: Servers)
     """As for an engine behind SSH or a named pipe: the docker command makes the connection."""
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from calm.onhost.docker_api import Endpoint, Engine, find_command\n"
-        "engine = Engine(Endpoint('command', ''), find_command())\n"
+        "from calm.onhost.docker_api import Endpoint, Engine\n"
+        "from calm.onhost.programs import docker_command\n"
+        "engine = Engine(Endpoint('command', ''), docker_command())\n"
         "print(engine.running(sys.argv[2], ['cat'], b'over there\\n').out.strip(), engine.api_version())\n"
     )
     checkout = str(Path(__file__).parents[2])
