@@ -227,7 +227,10 @@ def _resource_lines(resource: Document) -> list[str]:
     origin = f"  ({_ORIGINS[resource['origin']]})" if resource["origin"] else ""
     head = f"  {_SIGNS.get(action, ' ')} {resource['id']}: {action}{origin}"
     lines = [click.style(head, fg=_COLOURS.get(action))]
-    if resource["diff"]:
+    if action == "create" and resource["diff"]:
+        added = sum(line.startswith("+") for line in resource["diff"].splitlines()) - 1
+        lines.append(f"      a new file of {added} line{'' if added == 1 else 's'}")
+    elif resource["diff"]:
         lines += [f"      {_diff_line(line)}" for line in resource["diff"].splitlines()]
     else:
         lines += [f"      {_change_line(change)}" for change in resource["changes"]]

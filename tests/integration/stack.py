@@ -93,7 +93,8 @@ class Stack:
     def environment(self, **more: str) -> dict[str, str]:
         """The environment of a command on this host."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("CALM_", "DOCKER_"))}
-        return kept | {"HOME": str(self.home), "NO_COLOR": "1"} | dict(self.docker_env) | more
+        docker = {key: value for key, value in self.docker_env.items() if key.startswith("DOCKER_")}
+        return kept | docker | {"HOME": str(self.home), "NO_COLOR": "1"} | more
 
     def calm(
         self,

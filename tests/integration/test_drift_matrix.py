@@ -299,10 +299,9 @@ def test_a_plan_changes_nothing(stack: Stack) -> None:
     since = stack.docker("info", "--format", "{{.SystemTime}}")
     assert stack.plan().code == 2
     until = stack.docker("info", "--format", "{{.SystemTime}}")
-    events = stack.docker(
-        "events", "--since", since, "--until", until, "--format", "{{.Action}}"
-    ).splitlines()
-    assert {event.split(":")[0] for event in events} <= {
+    events = stack.docker("events", "--since", since, "--until", until, "--format", "{{json .}}").splitlines()
+    mine = [event for event in map(json.loads, events) if stack.project in json.dumps(event["Actor"])]
+    assert {event["Action"].split(":")[0] for event in mine} <= {
         "exec_create",
         "exec_start",
         "exec_die",

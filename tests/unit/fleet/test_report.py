@@ -41,10 +41,7 @@ DRIFT = HostDrift(
 GOLDEN = """\
 @local: failed
   + document:compose: create  (new)
-      --- before
-      +++ after
-      @@ -0,0 +1 @@
-      +services:
+      a new file of 1 line
   ~ service:redis: update  (changed on the host)
       memory: 2G -> 512M
       password: (sensitive)
