@@ -12,7 +12,7 @@ from calm.drift.model import Context, HostDrift, Json
 if TYPE_CHECKING:
     from calm.settings import Settings
 
-PIECES = ("secrets", "documents", "volumes", "services", "lmstudio", "agent", "schedules")
+PIECES = ("takeover", "secrets", "documents", "volumes", "services", "lmstudio", "agent", "schedules")
 """In the order of application: a service needs its secrets, documents and volumes first."""
 
 
