@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from calm.settings import Settings
 
-_STOPPED = frozenset({"exited", "dead", "created"})
+_STOPPED = ["exited", "dead", "created"]
 Kind = Literal["container", "image", "build cache"]
 
 
@@ -55,12 +55,11 @@ def survey(
     """
     client = engine.connect(timeout=60)
     age = settings.healing.prune.older_than if older_than is None else older_than
-    usage = client.df()
     used = {each["ImageID"] for each in client.containers(all=True)}
     return (
-        *_containers(client, usage.get("Containers") or (), settings, now - age, wanted),
+        *_containers(client, settings, now - age, wanted),
         *_images(client, settings, used, now - age),
-        *_cache(usage.get("BuildCache") or (), settings, now - age),
+        *_cache(client, settings, now - age),
     )
 
 
@@ -93,15 +92,10 @@ def _removed(client: APIClient, piece: Piece) -> Piece:
 
 
 def _containers(
-    client: APIClient,
-    found: Sequence[Mapping[str, Any]],
-    settings: Settings,
-    before: float,
-    wanted: Collection[str],
+    client: APIClient, settings: Settings, before: float, wanted: Collection[str]
 ) -> Iterator[Piece]:
-    for each in found:
-        if each["State"] not in _STOPPED:
-            continue
+    stopped: Any = {"status": _STOPPED}
+    for each in client.containers(all=True, size=True, filters=stopped):
         name = (each.get("Names") or [each["Id"][:12]])[0].lstrip("/")
         labels = each.get("Labels") or {}
         ours = OWNED in labels and settings.docker.project in (labels[OWNED], labels.get(PROJECT))
@@ -133,8 +127,12 @@ def _images(client: APIClient, settings: Settings, used: set[str], before: float
         yield Piece(kind="image", id=each["Id"], name=each["Id"][7:19], bytes=_own_bytes(each), stays=stays)
 
 
-def _cache(found: Sequence[Mapping[str, Any]], settings: Settings, before: float) -> Iterator[Piece]:
-    for each in found:
+def _cache(client: APIClient, settings: Settings, before: float) -> Iterator[Piece]:
+    # Asked for alone (API 1.42, Docker 23): the whole of /system/df measures every volume as well.
+    url = f"{client.base_url}/v{client.api_version}/system/df"
+    answer = client.get(url, params={"type": "build-cache"}, timeout=60)
+    answer.raise_for_status()
+    for each in answer.json().get("BuildCache") or ():
         last = _moment(each.get("LastUsedAt") or each.get("CreatedAt"))
         stays = None
         if each.get("InUse"):
