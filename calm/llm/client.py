@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import cache
 from typing import Any
 
 import httpx
@@ -86,6 +88,7 @@ class Client:
                 max_connections=size, max_keepalive_connections=size, keepalive_expiry=KEEP_ALIVE_S
             ),
             timeout=httpx.Timeout(chain.request_timeout, connect=min(CONNECT_S, chain.request_timeout)),
+            verify=_certificates(),
             mounts={f"all://{host}": None for host in ("localhost", "127.0.0.1", "host.docker.internal")},
         )
 
@@ -224,6 +227,12 @@ class _Turn:
             says=str(error),
             seconds=round(time.monotonic() - self.began, 3),
         )
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Reading the certificates takes longer than a question, so once."""
+    return ssl.create_default_context()
 
 
 async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:

@@ -275,7 +275,7 @@ def main() -> None:
         if isinstance(value, float):
             parser.add_argument(f"--{name}-ms", type=float, default=1000 * value)
         elif not isinstance(value, bool):
-            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value or ""), default=value)
+            parser.add_argument(f"--{name.replace('_', '-')}", type=str if value is None else type(value), default=value)
     given = vars(parser.parse_args())
     port = given.pop("port")
     values = {
