@@ -127,8 +127,15 @@ def check(file: str | None, as_json: bool) -> int:
 @_settings_option
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and write nothing.")
 @click.option("--only", metavar="lmstudio|docker|TARGET", help="Look at this alone.")
+@click.option(
+    "--burst",
+    metavar="SECONDS",
+    default="10",
+    callback=_seconds,
+    help="How long to look, so as to confirm; 10.",
+)
 @_json_option
-def heal(file: str | None, dry_run: bool, only: str | None, as_json: bool) -> int:
+def heal(file: str | None, dry_run: bool, only: str | None, burst: float, as_json: bool) -> int:
     """Look at this host for ten seconds and mend what is sick, within the budget.
 
     Exit codes: 0 done, or only things to report · 1 a remedy failed or a part could not be looked at
@@ -137,7 +144,8 @@ def heal(file: str | None, dry_run: bool, only: str | None, as_json: bool) -> in
     from calm.heal import once
 
     host, began = Host(file), time.monotonic()
-    done = once.heal(host.settings, host.root, only=only, dry=dry_run, notice=_notice)
+    pace = once.Pace(burst=burst)
+    done = once.heal(host.settings, host.root, only=only, dry=dry_run, notice=_notice, pace=pace)
     codes = [_CODES.get(each.result, Exit.OK) for each in done.remedies]
     codes += [Exit.FAILED] * len(done.blind)
     code = worst(codes)
