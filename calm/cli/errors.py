@@ -14,7 +14,7 @@ class CommandError(click.ClickException):
 
     def __init__(self, message: str, *, code: Exit = Exit.FAILED, hint: str | None = None) -> None:
         super().__init__(message if hint is None else f"{message}\n  {hint}")
-        self.exit_code = int(code)
+        self.code = code
 
     def show(self, file: IO[Any] | None = None) -> None:
         click.echo(f"calm: {self.format_message()}", err=file is None, file=file)

@@ -86,7 +86,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return Exit.USAGE
     except click.ClickException as error:
         click.echo(f"calm: {error.format_message()}", err=True)
-        return error.exit_code
+        return getattr(error, "code", Exit.FAILED)
     except (KeyboardInterrupt, click.Abort):
         click.echo("calm: interrupted. Run the command again; apply goes on from what it finds.", err=True)
         return Exit.INTERRUPTED

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Build
-from tests.integration.stack import CHECKOUT, Stack
+from tests.integration.stack import CALM, CHECKOUT, Result, Stack
 
 pytestmark = pytest.mark.engine
 
@@ -119,8 +119,6 @@ _HEALTH = (
 def test_two_applies_at_once_do_not_mix(stack: Stack) -> None:
     import subprocess
 
-    from tests.integration.stack import CALM
-
     stack.docker("stop", stack.name("redis"))
     argv = [*CALM, "apply", str(stack.inventory), "--yes"]
     runs = [
@@ -141,26 +139,22 @@ def test_two_applies_at_once_do_not_mix(stack: Stack) -> None:
     assert stack.plan().code == 0
 
 
-def test_without_an_engine_everything_else_is_rendered(build: Build, tmp_path: Path) -> None:
+def test_without_an_engine_everything_else_is_rendered(build: Build) -> None:
     stack = build("bare")
-    nothing = {"DOCKER_HOST": "", "PATH": _path_without_docker(tmp_path)}
-    result = stack.calm("apply", "--yes", env=nothing)
+    result = _without_docker(stack, "apply", "--yes")
     assert result.code == 0, result.said
-    assert "left out" in result.out
+    assert "left out: service:redis" in result.out
     assert (stack.root / "docker" / "docker-compose.yml").is_file()
     assert (stack.root / "app.yaml").is_file()
-    assert stack.calm("plan", env=nothing).code == 0
+    assert _without_docker(stack, "plan").code == 0
 
 
-def _path_without_docker(folder: Path) -> str:
-    import shutil
-
-    (folder / "python3").symlink_to(Path(sys.executable).resolve())
-    for name in ("sh", "env", "cat", "getent"):
-        found = shutil.which(name)
-        assert found is not None
-        (folder / name).symlink_to(found)
-    return str(folder)
+def _without_docker(stack: Stack, command: str, *arguments: str) -> Result:
+    """Run calm where no docker command can be run and no engine is configured: in mounts of its own."""
+    hide = "for docker in /usr/bin/docker /usr/local/bin/docker /bin/docker; do "
+    hide += '[ ! -e "$docker" ] || mount --bind /dev/null "$docker"; done; exec "$@"'
+    argv = [*CALM, command, str(stack.inventory), *arguments]
+    return stack.run(["unshare", "--mount", "sh", "-c", hide, "sh", *argv], env={"DOCKER_HOST": ""})
 
 
 def test_remove_keeps_volumes_and_secrets(stack: Stack) -> None:
