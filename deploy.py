@@ -1,6 +1,6 @@
 """What one host should be, top to bottom. Plain pyinfra runs it, too:
 
-    pyinfra inventories/local.py deploy.py
+pyinfra inventories/local.py deploy.py
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from operations import agent, compose, document, host, lmstudio, schedules  # noqa: E402
+from operations import agent, compose, document, host, lmstudio, schedules
 
 host.begin()
 document.secrets()

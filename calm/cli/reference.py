@@ -1,6 +1,6 @@
 """Writes docs/reference/commands.md from the commands themselves.
 
-    python -m calm.cli.reference --write | --check
+python -m calm.cli.reference --write | --check
 """
 
 from __future__ import annotations

@@ -51,7 +51,11 @@ class Change:
 
     def to_json(self) -> dict[str, Json]:
         """The change as ``plan --json`` prints it: a sensitive one without its values."""
-        shown = {"before": None, "after": None} if self.sensitive else {"before": self.before, "after": self.after}
+        shown = (
+            {"before": None, "after": None}
+            if self.sensitive
+            else {"before": self.before, "after": self.after}
+        )
         return {"path": self.path, **shown, "sensitive": self.sensitive}
 
 

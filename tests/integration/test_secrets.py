@@ -73,17 +73,21 @@ def test_a_failing_apply_shows_no_secret(stack: Stack) -> None:
 
 def _readable_by_others(folder: Path, value: str) -> list[Path]:
     """Files with ``value`` in them that a foreign user could open: no closed folder above them."""
-    found = []
-    for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink() and value.encode() in path.read_bytes():
-            closed = any(
-                not parent.stat().st_mode & stat.S_IXOTH
-                for parent in path.relative_to(folder).parents
-                if (parent := folder / parent) != folder
-            )
-            if path.stat().st_mode & stat.S_IROTH and not closed:
-                found.append(path)
-    return found
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not path.is_symlink()
+        and value.encode() in path.read_bytes()
+        and path.stat().st_mode & stat.S_IROTH
+        and not _closed(path, folder)
+    ]
+
+
+def _closed(path: Path, folder: Path) -> bool:
+    """Whether a folder between ``folder`` and ``path`` keeps other users out."""
+    above = [parent for parent in path.parents if parent.is_relative_to(folder) and parent != folder]
+    return any(not parent.stat().st_mode & stat.S_IXOTH for parent in above)
 
 
 class _Argv:

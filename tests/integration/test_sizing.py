@@ -1,4 +1,4 @@
-"""The rendered sizes survive inside the rendered limits, live; the size that does not is the counter-example."""
+"""The rendered sizes survive inside the rendered limits, live; the report's own size does not."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_postgres_survives_max_connections_sorts(build: Build) -> None:
     )
     stack.apply("--only", "service:postgres")
     clients = int(stack.sql("SHOW max_connections")) - 5
-    sort = "SET statement_timeout='60s'; SELECT count(*) FROM (SELECT md5(i::text) m FROM generate_series(1,60000) i ORDER BY m) s"
+    rows = "SELECT md5(i::text) m FROM generate_series(1,60000) i ORDER BY m"
+    sort = f"SET statement_timeout='60s'; SELECT count(*) FROM ({rows}) s"
     script = f'for i in $(seq {clients}); do psql -U agent_user -d agent_system -Atqc "{sort}" & done; wait'
     answers = stack.docker("exec", stack.name("postgres"), "sh", "-c", script).split()
     assert answers == ["60000"] * clients
