@@ -176,9 +176,16 @@ def _secrets(side: Side) -> Iterator[Change]:
         entry = found.get(name) or {"status": "absent"}
         given = side.context.secrets.get(name)
         changed = given is not None and Masker(side.context.digest_key).digest(given) != entry.get("digest")
-        if changed or entry["status"] == "absent":
+        if changed or entry["status"] == "absent" or _has_old_variable(side, name, entry):
             origin = _host_or_new(side) if given is None or side.entry is None else Origin.SETTINGS
             yield Change(path=f"secrets.{name}", before=None, after=None, sensitive=True, origin=origin)
+
+
+def _has_old_variable(side: Side, name: str, entry: Mapping[str, Json]) -> bool:
+    """A secret that is handed over in the environment, from before it changed."""
+    if "env_file" not in side.service.spec:
+        return False
+    return bool(side.container["env"].get(name.upper()) != {"digest": entry.get("digest")})
 
 
 def _login(side: Side) -> Iterator[Change]:

@@ -32,6 +32,7 @@ def remake(side: Side, changes: Iterable[Change], *, project: str, in_the_way: b
     container = side.container
     if container["state"] == "paused":
         yield _container(container, "unpause")
+    yield from _data_kept(side)
     if in_the_way:
         yield _container(container, "remove")
     running = tuple(sorted(one.path.removeprefix(RUNNING) for one in changes if one.path.startswith(RUNNING)))
@@ -41,6 +42,24 @@ def remake(side: Side, changes: Iterable[Change], *, project: str, in_the_way: b
     yield from proven(side.context, side.service.name, name)
     if side.service.name == "postgres":
         yield from _running(side.context, "postgres", name, running)
+
+
+def _data_kept(side: Side) -> Iterator[Effect]:
+    """redis writes its data on the way out as it will look for it on the way in.
+
+    One that starts with the log on does not read a snapshot, and the other way round.
+    """
+    redis, found = side.context.settings.docker.redis, side.context.state.get("running") or {}
+    if side.service.name != "redis" or redis.persistence == "none":
+        return
+    if side.container["state"] not in ("running", "paused"):
+        return
+    want = {name: wanted(side.context.settings, "redis")[name].text for name in ("appendonly", "save")}
+    known = found.get("redis") or {}
+    have = known.get("parameters") or {}
+    unasked = "does not exist" in str(known.get("error"))
+    if unasked or (have and any(have.get(name) != text for name, text in want.items())):
+        yield {"do": "redis_set", "container": side.container["name"], "parameters": want}
 
 
 def make(

@@ -79,18 +79,6 @@ def compare(context: Context) -> Piece:
     return _compare(context)
 
 
-def removal(context: Context) -> Piece:
-    """Every container of the stack stopped and taken away; the volumes stay."""
-    if engine.left_out(context) is not None or not context.state.get("containers"):
-        return Piece()
-    refusal = engine.refusal(context)
-    if refusal is not None:
-        return Piece(resources=(Resource(id=ENGINE, kind="service", refused=refusal),))
-    last = ("service:postgres", "service:redis")  # others depend on them
-    found = sorted(_unwanted(context, wanted={}, used=set()), key=lambda one: one.id in last)
-    return Piece(resources=tuple(found))
-
-
 def _compare(context: Context) -> Piece:
     from calm.desired.services import services
     from calm.settings.checks import host_warnings
@@ -107,7 +95,10 @@ def _compare(context: Context) -> Piece:
     return Piece(
         # What must go is stopped first: it may hold a port that another one needs.
         resources=(*unwanted, *resources),
-        notes=host_warnings(context.settings, cpus=docker["cpus"], memory_bytes=docker["memory_bytes"]),
+        notes=(
+            *host_warnings(context.settings, cpus=docker["cpus"], memory_bytes=docker["memory_bytes"]),
+            *_shown_secrets(context),
+        ),
         record={"services": records, "docker": old_stack.record(context)},
     )
 
@@ -306,6 +297,15 @@ def _record(stack: _Stack, service: Service, found: _Found) -> dict[str, Json]:
         "fields": kept_fields(stack.fields(service)),
         "container": container or f"{stack.project}-{service.name}-1",
     }
+
+
+def _shown_secrets(context: Context) -> Iterator[str]:
+    api = context.settings.docker.agent_api
+    if api.enabled and api.secrets_as == "env":
+        yield (
+            "agent-api gets its secrets in environment variables (docker.agent_api.secrets_as): everybody "
+            "who may use Docker on this host can read them with docker inspect"
+        )
 
 
 def _all_left_out(context: Context, reason: str) -> tuple[LeftOut, ...]:

@@ -343,6 +343,19 @@ def test_running_values_are_put_right_in_place() -> None:
     assert [one.path for one in found["service:postgres"].changes] == ["running.work_mem"]
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [("aof", "rdb"), ("rdb", "aof"), ("none", "rdb"), ("none", "aof")]
+)
+def test_redis_keeps_its_data_when_its_persistence_changes(before: str, after: str) -> None:
+    context = changed(
+        converged(settings(redis={"persistence": before})), settings=settings(redis={"persistence": after})
+    )
+    resource = resources(context)["service:redis"]
+    assert resource.action is Action.RECREATE
+    assert resource.effects[0]["do"] == "redis_set"
+    assert resource.effects[0]["parameters"]["appendonly"] == ("yes" if after == "aof" else "no")
+
+
 def test_a_size_in_another_unit_is_the_same_value() -> None:
     context = changed(CONVERGED)
     context.state["running"]["postgres"]["parameters"]["shared_buffers"] = "262144kB"
@@ -364,6 +377,21 @@ def test_a_given_secret_reaches_its_consumers() -> None:
     change = found["service:agent-api"].changes[0]
     assert (change.path, change.sensitive, change.origin) == ("secrets.jwt_secret", True, Origin.SETTINGS)
     assert "another-value" not in json.dumps([one.to_json() for one in found["service:agent-api"].changes])
+
+
+def test_secrets_in_the_environment_are_compared_and_called_out() -> None:
+    context = converged(settings(agent_api={"secrets_as": "env"}))
+    assert any("docker inspect" in note for note in services.compare(context).notes)
+    api = resources(context)["service:agent-api"]
+    assert [change.path for change in api.changes] == [
+        "secrets.postgres_password",
+        "secrets.redis_password",
+        "secrets.jwt_secret",
+    ]
+    known = context.state["secrets"]["values"]
+    env = {name.upper(): {"digest": entry["digest"]} for name, entry in known.items()}
+    container(context, "agent-api")["env"].update(env)
+    assert resources(context) == {}
 
 
 def test_a_rotation_recreates_the_server_and_its_consumers() -> None:
@@ -477,12 +505,6 @@ def test_the_order_follows_the_dependencies() -> None:
     by_id = {resource.id: resource for resource in piece.resources}
     assert "service:web" in by_id["service:a-proxy"].needs
     assert {"service:postgres", "service:redis", "secret:jwt_secret"} <= set(by_id["service:agent-api"].needs)
-
-
-def test_removal_takes_the_servers_last_and_no_volume() -> None:
-    piece = services.removal(CONVERGED)
-    assert piece.resources[0].id == "service:agent-api"
-    assert {effect["do"] for resource in piece.resources for effect in resource.effects} == {"container"}
 
 
 def test_another_role_than_the_volumes_is_refused() -> None:
