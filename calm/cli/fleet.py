@@ -261,6 +261,14 @@ def _working(work: Callable[[], Result]) -> Result:
         raise CommandError(str(error), code=Exit.UNREACHABLE) from error
     except UnknownResourceError as error:
         raise CommandError(str(error), code=Exit.USAGE) from error
+    except ModuleNotFoundError as error:
+        if error.name not in ("pyinfra", "pyinfra_cli", "jinja2", "ruamel"):
+            raise
+        raise CommandError(
+            "This calm is a host's agent, which plans and applies nothing.",
+            code=Exit.INVALID,
+            hint="Run it from a checkout: `make venv` there, then .venv/bin/calm.",
+        ) from error
 
 
 def _agreed(question: str, *, yes: bool) -> bool:
@@ -279,7 +287,7 @@ def _agreed(question: str, *, yes: bool) -> bool:
 
 
 def _progress(host: str, resource: str, event: str) -> None:
-    if event != "start" and ":" in resource:
+    if event != "start":
         click.echo(f"{host}  {resource}  {event}", err=True)
 
 
