@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,10 @@ OWNED = "calm.project"
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is remembered of a container from one snapshot to the next. ``at`` is monotonic time."""
+    """What is remembered of a container from one snapshot to the next; times are monotonic.
+
+    ``stuck`` says that the engine did not answer for it, and ``inspected`` is what its list had to say.
+    """
 
     listed: Mapping[str, Any]
     inspected: Mapping[str, Any]
@@ -43,6 +46,7 @@ class Kept:
     folders: Mapping[str, Path]
     usage: Usage
     at: float
+    stuck: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,13 +86,51 @@ def look(
         return Look(docker=engine.unreachable(error))
 
 
+@dataclass(kw_only=True)
+class Engine:
+    """The engine, asked for one container at a time.
+
+    A container that is being stopped, or has hung, holds its lock, and the engine then answers for it late or
+    never while it answers for all others. The first one that takes too long is waited for; further questions
+    are left for the next look.
+    """
+
+    client: APIClient
+    tired: bool = False
+
+    def inspect(self, container: str) -> Mapping[str, Any] | None:
+        """All that there is to know of a container: empty if it has gone, ``None`` if no answer comes."""
+        return self._ask(lambda: self.client.inspect_container(container))
+
+    def stats(self, container: str) -> Mapping[str, Any] | None:
+        """What it uses, of one sample: by default the engine takes two, a second apart."""
+        return self._ask(lambda: self.client.stats(container, stream=False, one_shot=True))
+
+    def _ask(self, question: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        from docker.errors import APIError, NotFound
+        from requests import Timeout
+
+        if self.tired:
+            return None
+        try:
+            return question()
+        except NotFound:
+            return {}
+        except APIError:
+            return None
+        except Timeout:
+            self.tired = True
+            return None
+
+
 def _look(client: APIClient, before: Memory | None, wait: Callable[[], None]) -> Look:
     earlier = before.containers if before is not None else {}
-    now = _sampled(client, earlier)
+    engine_ = Engine(client=client)
+    now = _sampled(engine_, client.containers(all=True), earlier)
     if before is None and now:
         earlier = now
         wait()
-        now = _sampled_again(client, now)
+        now = _sampled_again(engine_, now)
     containers = [_container(kept, earlier.get(id_)) for id_, kept in now.items()]
     memory = _memory(client, now, before)
     return Look(
@@ -105,47 +147,74 @@ def _memory(client: APIClient, now: Mapping[str, Kept], before: Memory | None) -
     return Memory(containers=now, version=client.version().get("Version"), asked_at=time.monotonic())
 
 
-def _sampled(client: APIClient, before: Mapping[str, Kept]) -> dict[str, Kept]:
-    rows = [_kept(client, listed, before.get(listed["Id"])) for listed in client.containers(all=True)]
+def _sampled(
+    engine_: Engine, listing: Iterable[Mapping[str, Any]], before: Mapping[str, Kept]
+) -> dict[str, Kept]:
+    rows = [_kept(engine_, listed, before.get(listed["Id"])) for listed in listing]
     return {row.listed["Id"]: row for row in rows if row is not None}
 
 
-def _sampled_again(client: APIClient, kept: Mapping[str, Kept]) -> dict[str, Kept]:
+def _sampled_again(engine_: Engine, kept: Mapping[str, Kept]) -> dict[str, Kept]:
     """The same containers with a new sample of what they use."""
-    return {
-        id_: replace(each, usage=_usage(client, each.inspected, each.folders), at=time.monotonic())
-        for id_, each in kept.items()
-    }
+    return {id_: _again(engine_, each) for id_, each in kept.items()}
 
 
-def _kept(client: APIClient, listed: Mapping[str, Any], before: Kept | None) -> Kept | None:
+def _again(engine_: Engine, kept: Kept) -> Kept:
+    usage = Usage() if kept.stuck else _usage(engine_, kept.inspected, kept.folders)
+    return replace(kept, usage=usage, at=time.monotonic())
+
+
+def _kept(engine_: Engine, listed: Mapping[str, Any], before: Kept | None) -> Kept | None:
     if before is not None and _same(before, listed):
-        usage = _usage(client, before.inspected, before.folders)
-        if not _started_anew(before.usage, usage):
-            return replace(before, listed=listed, usage=usage, at=time.monotonic())
-    return _inspected(client, listed)
-
-
-def _inspected(client: APIClient, listed: Mapping[str, Any]) -> Kept | None:
-    from docker.errors import NotFound
-
-    try:
-        inspected = client.inspect_container(listed["Id"])
-    except NotFound:
-        # Removed since the list was made.
+        again = _again(engine_, before)
+        if not _started_anew(before.usage, again.usage):
+            return replace(again, listed=listed)
+    tired = engine_.tired
+    inspected = engine_.inspect(listed["Id"])
+    if inspected is None:
+        # Not even asked for: then the next look asks at once.
+        return _stuck(listed, asked_at=float("-inf") if tired else time.monotonic())
+    if not inspected:
         return None
     pid = inspected["State"].get("Pid") or 0
     folders = cgroups.folders(pid, listed["Id"]) if pid else {}
-    usage = _usage(client, inspected, folders)
+    usage = _usage(engine_, inspected, folders)
     now = time.monotonic()
     return Kept(listed=listed, inspected=inspected, inspected_at=now, folders=folders, usage=usage, at=now)
 
 
+def _stuck(listed: Mapping[str, Any], *, asked_at: float) -> Kept:
+    """A container of which only the list speaks."""
+    running = listed["State"] in ("running", "paused", "restarting")
+    inspected = {
+        "Id": listed["Id"],
+        "Name": listed["Names"][0] if listed["Names"] else listed["Id"][:12],
+        "State": {"Status": listed["State"], "Running": running, "Health": {"Status": _health(listed)}},
+        "Config": {"Labels": listed.get("Labels"), "Image": listed.get("Image")},
+        "HostConfig": {},
+    }
+    return Kept(
+        listed=listed,
+        inspected=inspected,
+        inspected_at=asked_at,
+        folders={},
+        usage=Usage(),
+        at=time.monotonic(),
+        stuck=True,
+    )
+
+
+def _health(listed: Mapping[str, Any]) -> str | None:
+    """The health that the list shows within its sentence: ``Up 5 minutes (healthy)``."""
+    found = re.search(r"\((?:health: )?(healthy|unhealthy|starting)\)", listed["Status"])
+    return found.group(1) if found else None
+
+
 def _same(before: Kept, listed: Mapping[str, Any]) -> bool:
     """Whether the last inspect still holds: the list shows the same state, health and exit code."""
-    if time.monotonic() - before.inspected_at > STALE or YOUNG.search(listed["Status"]):
+    if time.monotonic() - before.inspected_at > STALE or _signature(before.listed) != _signature(listed):
         return False
-    return _signature(before.listed) == _signature(listed)
+    return before.stuck or not YOUNG.search(listed["Status"])
 
 
 def _signature(listed: Mapping[str, Any]) -> tuple[str, ...]:
@@ -159,20 +228,14 @@ def _started_anew(before: Usage, now: Usage) -> bool:
     return before.cpu_seconds is not None and now.cpu_seconds < before.cpu_seconds
 
 
-def _usage(client: APIClient, inspected: Mapping[str, Any], folders: Mapping[str, Path]) -> Usage:
+def _usage(engine_: Engine, inspected: Mapping[str, Any], folders: Mapping[str, Path]) -> Usage:
     if not inspected["State"].get("Running"):
         return Usage()
-    return (cgroups.read(folders) if folders else None) or _asked(client, inspected["Id"])
+    return (cgroups.read(folders) if folders else None) or _asked(engine_.stats(inspected["Id"]) or {})
 
 
-def _asked(client: APIClient, container: str) -> Usage:
-    """What the engine says that the container uses, without letting it take two samples."""
-    from docker.errors import APIError
-
-    try:
-        stats: Mapping[str, Any] = client.stats(container, stream=False, one_shot=True)
-    except APIError:
-        return Usage()
+def _asked(stats: Mapping[str, Any]) -> Usage:
+    """What the engine says that a container uses."""
     cpu, memory = stats.get("cpu_stats") or {}, stats.get("memory_stats") or {}
     detail, throttling = memory.get("stats") or {}, cpu.get("throttling_data") or {}
     spent, used = (cpu.get("cpu_usage") or {}).get("total_usage"), memory.get("usage")
@@ -206,6 +269,7 @@ def _container(now: Kept, before: Kept | None) -> Container:
         project=labels.get(PROJECT),
         owned=OWNED in labels,
         image=inspected["Config"].get("Image"),
+        stuck=now.stuck,
         created_at=_moment(inspected.get("Created")),
         started_at=_moment(state.get("StartedAt")),
         finished_at=_moment(state.get("FinishedAt")),

@@ -11,18 +11,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from calm.health import connections, processes
 from calm.health.connections import Sockets
-from calm.health.home import Home, newest_conversation
+from calm.health.home import Home, find, newest_conversation
 from calm.health.identity import Identity, Tree, Trees
 from calm.health.model import Instance, Leftover, ProcessKey
-from calm.health.processes import Known, cpu_percent, total
+from calm.health.processes import Known, Process, cpu_percent, total
 
 SUSPECT = 25.0
 """Percent of one core from which an instance that seems idle is looked at a second time."""
 
 SECOND_LOOK = 0.25
 """Seconds that the second look takes."""
+
+LASTING = 0.25
+"""Part of the CPU that must be there still at the second look for it to belong to nobody's request."""
 
 CHATTING = 60.0
 """Seconds after the last line of a chat in the window for which it counts as going on."""
@@ -52,8 +57,9 @@ class Between:
 def instances(
     trees: Trees, table: Mapping[int, Known], between: Between, home: Home, identity: Identity
 ) -> tuple[Instance, ...]:
-    """The instances, measured, the oldest first."""
-    return tuple(_instance(tree, table, between, home, identity) for tree in trees.instances)
+    """The instances, measured, the oldest first; without those that ended meanwhile."""
+    measured = [_instance(tree, table, between, home, identity) for tree in trees.instances]
+    return tuple(each for each in measured if table[each.root_pid].running)
 
 
 def ours(instance: Instance, home: Home) -> bool:
@@ -93,7 +99,7 @@ def _instance(
         uss_bytes=total(each.uss_bytes for each in memory),
         swap_bytes=total(each.swap_bytes for each in memory),
         busy=_busy(rows, sockets, used, home, identity),
-        home=identity.home_of(tree),
+        home=identity.home_of(tree) or _home_by_environment(root, table),
         form=identity.form(root),
         arguments=root.arguments,
         workers_cpu_percent=_used(between, workers),
@@ -103,6 +109,16 @@ def _instance(
         connections=sockets.served,
         members=tuple(keys),
     )
+
+
+def _home_by_environment(root: Process, table: Mapping[int, Known]) -> str | None:
+    """The home of the user that started it: all there is to go by until it has workers."""
+    try:
+        environment = table[root.pid].handle.environ()
+    except (KeyError, psutil.Error, OSError):
+        return None
+    user_home = environment.get("USERPROFILE") or environment.get("HOME")
+    return str(find(user_home=Path(user_home)).resolve()) if user_home else None
 
 
 def _used(between: Between, keys: Sequence[ProcessKey]) -> float | None:
@@ -128,7 +144,7 @@ def _busy(
     now = _second_look(rows)
     if now is None:
         return None
-    return bool(connections.look(rows, identity).served) or now < used / 2
+    return bool(connections.look(rows, identity).served) or now < used * LASTING
 
 
 def _second_look(rows: Sequence[Known]) -> float | None:

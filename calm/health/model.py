@@ -49,7 +49,7 @@ class Instance:
     its processes. ``connections`` counts established connections of others to its ports. ``busy`` is true if
     somebody is being served (see ``calm.health.lmstudio``). ``members`` holds every process of the tree, the
     root first; foreign programs that LM Studio has started (a browser, say) are none of them. ``home`` is
-    LM Studio's home that it lives in, where its paths show it.
+    LM Studio's home that it lives in, by its paths, else by its user's home.
     """
 
     root_pid: int
@@ -157,10 +157,11 @@ class Docker:
 class Container:
     """One container of the engine, ours or not.
 
-    ``owned`` says that it carries calm's label. ``memory_bytes`` leaves out page cache that the kernel can
-    drop. ``health`` is healthy, unhealthy, starting or ``None`` (no check); ``health_since`` the first of the
-    last checks that all went the same way. ``throttled_percent`` is the part of the scheduler's periods since
-    the last sample in which it was held back; ``periods`` and ``throttled_periods`` are the counters.
+    ``owned`` says that it carries calm's label, ``stuck`` that the engine did not answer for it in time.
+    ``memory_bytes`` leaves out page cache that the kernel can drop. ``health`` is healthy, unhealthy,
+    starting or ``None`` (no check); ``health_since`` the first of the last checks that all went the same way.
+    ``throttled_percent`` is the part of the scheduler's periods since the last sample in which it was held
+    back; ``periods`` and ``throttled_periods`` are the counters.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Container:
     project: str | None = None
     owned: bool = False
     image: str | None = None
+    stuck: bool = False
     created_at: float | None = None
     started_at: float | None = None
     finished_at: float | None = None

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import psutil
 
@@ -44,17 +44,41 @@ class Process:
         return ProcessKey(self.pid, self.created_at)
 
 
+class Moment(NamedTuple):
+    """A point in time and the boot time as seen from it.
+
+    On Linux a process's start is reckoned from the boot time, and that moves when the clock is set.
+    """
+
+    now: float
+    booted_at: float
+
+    @classmethod
+    def present(cls) -> Moment:
+        """This one."""
+        return cls(time.time(), psutil.boot_time())
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """A process and the handle to ask it further questions with."""
 
     handle: psutil.Process
     process: Process
-    read_at: float
+    read_at: Moment
 
-    def fresh(self, now: float) -> bool:
+    def fresh(self, now: Moment) -> bool:
         """Whether its facts need no new look."""
-        return self.read_at - self.process.created_at > SETTLED and 0 <= now - self.read_at < STALE
+        settled = self.read_at.now - self.process.created_at > SETTLED
+        return settled and self.read_at.booted_at == now.booted_at and 0 <= now.now - self.read_at.now < STALE
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended since the table was read."""
+        try:
+            return self.handle.is_running() and self.handle.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,11 +98,11 @@ def read(known: Table, *, interesting: Callable[[Process], bool]) -> dict[int, K
     Only of an interesting process are the arguments read, and its parent every time: the others'
     parents may be out of date, which the trees here can take (a parent has to be older than its child).
     """
-    now = time.time()
+    now = Moment.present()
     return {row.process.pid: row for row in _rows(known, interesting, now)}
 
 
-def _rows(known: Table, interesting: Callable[[Process], bool], now: float) -> Iterator[Known]:
+def _rows(known: Table, interesting: Callable[[Process], bool], now: Moment) -> Iterator[Known]:
     for pid in psutil.pids():
         # A process that ends while it is looked at is no longer part of the table.
         with suppress(psutil.NoSuchProcess):
@@ -86,7 +110,7 @@ def _rows(known: Table, interesting: Callable[[Process], bool], now: float) -> I
 
 
 def _row(
-    handle: psutil.Process, before: Known | None, interesting: Callable[[Process], bool], now: float
+    handle: psutil.Process, before: Known | None, interesting: Callable[[Process], bool], now: Moment
 ) -> Known:
     if before is not None and _holds(before, handle, interesting, now):
         return before
@@ -96,7 +120,9 @@ def _row(
     return Known(handle=handle, process=process, read_at=now)
 
 
-def _holds(before: Known, handle: psutil.Process, interesting: Callable[[Process], bool], now: float) -> bool:
+def _holds(
+    before: Known, handle: psutil.Process, interesting: Callable[[Process], bool], now: Moment
+) -> bool:
     if before.handle != handle or not before.fresh(now):
         return False
     return not interesting(before.process) or before.process.parent == handle.ppid()

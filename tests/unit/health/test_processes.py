@@ -13,7 +13,7 @@ import pytest
 
 from calm.health import processes
 from calm.health.model import ProcessKey
-from calm.health.processes import Process, cpu_percent, lineage, total
+from calm.health.processes import Moment, Process, cpu_percent, lineage, total
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_arguments_are_read_of_the_interesting_alone(child: subprocess.Popen[byt
 
 def test_what_is_remembered_is_used_again_but_not_for_another_process() -> None:
     first = processes.read({}, interesting=nothing)
-    old = next(row for row in first.values() if row.fresh(time.time()))
+    old = next(row for row in first.values() if row.fresh(Moment.present()))
     mistaken = processes.Known(handle=psutil.Process(), process=old.process, read_at=old.read_at)
 
     again = processes.read({old.process.pid: old}, interesting=nothing)
@@ -63,7 +63,15 @@ def test_what_is_remembered_is_used_again_but_not_for_another_process() -> None:
 def test_a_young_process_is_not_remembered_since_it_may_exec(child: subprocess.Popen[bytes]) -> None:
     row = processes.read({}, interesting=nothing)[child.pid]
 
-    assert not row.fresh(time.time())
+    assert not row.fresh(Moment.present())
+
+
+def test_nothing_is_remembered_across_a_clock_that_was_set() -> None:
+    table = processes.read({}, interesting=nothing)
+    now = Moment.present()
+
+    assert any(row.fresh(now) for row in table.values())
+    assert not any(row.fresh(Moment(now.now, now.booted_at + 3600)) for row in table.values())
 
 
 def test_alive_is_this_very_process(child: subprocess.Popen[bytes]) -> None:
