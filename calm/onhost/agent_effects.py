@@ -120,7 +120,7 @@ def _note(folder: str, target: str, release: str) -> None:
     found = {
         "release": release,
         "packages": os.path.relpath(packages, target),
-        "distributions": ["calm", *sorted(name for name in os.listdir(packages) if name.endswith(".dist-info"))],
+        "distributions": ["calm", *_distributions(packages)],
     }
     fresh = os.path.join(folder, "installed.json.new")
     with open(fresh, "w", encoding="utf-8") as file:
@@ -128,6 +128,10 @@ def _note(folder: str, target: str, release: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, os.path.join(folder, "installed.json"))
+
+
+def _distributions(packages: str) -> list[str]:
+    return sorted(name for name in os.listdir(packages) if name.endswith(".dist-info"))
 
 
 def _sweep(folder: str, target: str) -> None:
