@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from calm.desired import build, old_stack, volumes
+from calm.desired import build, old_stack
 from calm.desired.services import Service
 from calm.desired.stack import PYTHON_IMAGE, container_names
 from calm.drift import engine, service_changes, service_effects
@@ -330,6 +330,3 @@ def _ports(settings: Settings) -> list[int]:
     api = [docker.agent_api.port] if docker.agent_api.enabled else []
     raw = [port for spec in docker.services.values() for port in declared_ports(spec)]
     return list(dict.fromkeys([docker.postgres.port, docker.redis.port, *api, *raw]))
-
-
-__all__ = ["compare", "removal", "request", "volumes"]
