@@ -30,7 +30,7 @@ class Outputs:
         """Add a line to both logs and replace ``system_metrics.json``."""
         self._lmstudio.add(lmstudio_line(snapshot))
         self._docker.add(docker_line(snapshot))
-        replace(self.folder / "system_metrics.json", json.dumps(snapshot.to_json(), indent=2) + "\n")
+        replace(self.folder / "system_metrics.json", json.dumps(snapshot.to_json()) + "\n")
 
     def close(self) -> None:
         self._lmstudio.close()

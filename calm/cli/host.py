@@ -44,6 +44,14 @@ class Host:
         self.root = Path(given.root).expanduser() if file else folder
         self.settings = given.model_copy(update={"root": str(self.root)})
 
+    def refuse_while_applying(self) -> None:
+        """What apply is just making is not to be restarted or cleaned away under it."""
+        from calm.heal import switches
+
+        hold = switches.applying(self.root)
+        if hold is not None:
+            raise CommandError(hold.reason, hint="Wait for it, or free its lock with calm unlock.")
+
     def noted(self, command: str, began: float, code: int) -> int:
         """Note in the journal that a command has run, so that one that is late can be told."""
         from calm.journal import Journal, JournalError
@@ -209,6 +217,7 @@ def restart(file: str | None, services: tuple[str, ...]) -> int:
     from calm.heal.arbiter import in_order, needs
 
     host = Host(file)
+    host.refuse_while_applying()
     names = in_order(services or _services(host.settings), needs(host.settings))
     well = Containers(host.settings, host.root).restart_services(names, click.echo)
     return Exit.OK if well else Exit.UNHEALTHY
@@ -230,6 +239,7 @@ def prune(file: str | None, dry_run: bool, older_than: float | None, as_json: bo
     from calm.heal import prune as pruning
 
     host, began = Host(file), time.monotonic()
+    host.refuse_while_applying()
     wanted = tuple(hostfiles.record(host.root).wanted.values())
     try:
         pieces = pruning.survey(host.settings, now=time.time(), older_than=older_than, wanted=wanted)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from calm.settings import Settings
 
 STOP_SECONDS = 10
-STAYS = 5.0
+STAYS = 3.0
 """Seconds that a container without a health check has to stay up to count as well again."""
 
 LONGEST = 300.0

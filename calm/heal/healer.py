@@ -198,9 +198,10 @@ class Healer:
 
     def _release(self, view: View, only: str | None) -> None:
         """Let go of quarantined targets that every one of enough snapshots shows healthy."""
-        if len(view.samples) < self._settings.healing.confirm[1]:
+        quarantined = self._ledger.quarantined
+        if not quarantined or len(view.samples) < self._settings.healing.confirm[1]:
             return
-        for key in self._ledger.quarantined - rules.suspected(view):
+        for key in quarantined - rules.suspected(view):
             if _covers(only, key) and _healthy(key, view):
                 finding = Finding(rule="", target=key, evidence={"says": "healthy again"}, since=view.now)
                 self._ledger.mark(finding, "release", "healthy again")

@@ -85,6 +85,9 @@ def heal(
         )
     finally:
         if journal is not None:
+            if not dry:
+                with suppress(JournalError):
+                    journal.prune()
             journal.close()
 
 

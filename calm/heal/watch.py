@@ -31,7 +31,9 @@ from calm.outputs import Outputs
 if TYPE_CHECKING:
     from calm.settings import Settings
 
-_WAKE = 1.0
+_WAKE, _WAKE_TO_SETTLE = 30.0, 0.5
+"""Seconds to wait at most for something to happen; less while an act has yet to show whether it helped."""
+
 _SURVEY = 6 * HOUR
 _FRESH = 120.0
 """Seconds within which the last journalled snapshot still counts: a restart forgets no idleness."""
@@ -107,11 +109,13 @@ class Watch:
 
     def _loop(self, deadline: float | None) -> None:
         while not self._stopping.is_set():
-            left = _WAKE if deadline is None else min(_WAKE, deadline - time.monotonic())
-            if left <= 0:
+            wait = _WAKE_TO_SETTLE if self._healer.waiting else _WAKE
+            if deadline is not None:
+                wait = min(wait, deadline - time.monotonic())
+            if wait <= 0:
                 return
             with suppress(queue.Empty):
-                self._take(self._queue.get(timeout=left))
+                self._take(self._queue.get(timeout=wait))
             for remedy in self._healer.settle():
                 self._tell(remedy)
 
@@ -143,8 +147,8 @@ class Watch:
 
     def _told(self, report: Report) -> None:
         for remedy in report.remedies:
-            # What is only put off is said again at every look; the journal and the next act say enough.
-            if remedy.result != "deferred":
+            # What is put off or in quarantine is so at every look; alerts come once and then every hour.
+            if remedy.result in ("done", "failed"):
                 self._tell(remedy)
 
     def _keep(self, snapshot: Snapshot) -> None:

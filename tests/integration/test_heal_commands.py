@@ -182,7 +182,9 @@ def _names(pieces: list[dict[str, Any]]) -> set[str]:
     return {each["name"] for each in pieces}
 
 
-def test_restart_takes_a_service_and_waits_for_its_health(engine: Engine, project: str, calm: Calm) -> None:
+def test_restart_takes_a_service_and_waits_for_its_health(
+    engine: Engine, project: str, calm: Calm, tmp_path: Path
+) -> None:
     name = run(engine, project, "redis", WELL)
     before = state(engine, name)["StartedAt"]
     done = calm("restart", "redis")
@@ -190,6 +192,12 @@ def test_restart_takes_a_service_and_waits_for_its_health(engine: Engine, projec
     assert "redis: works again" in done.stdout
     assert state(engine, name)["StartedAt"] != before
     assert health(engine, name) == "healthy"
+    lease = {"who": "ann@desk pid 7", "run": "r", "created": 0, "expires": time.time() + 60}
+    (tmp_path / ".lock.json").write_text(json.dumps(lease))
+    refused = calm("restart", "redis")
+    assert refused.returncode == 1
+    assert "an apply by ann@desk pid 7 is running" in refused.stderr
+    (tmp_path / ".lock.json").unlink()
     missing = calm("restart", "postgres")
     assert missing.returncode == 5
     assert "calm apply makes one" in missing.stdout

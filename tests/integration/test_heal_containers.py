@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 from collections.abc import Callable, Iterator
@@ -185,6 +186,35 @@ def test_a_stopped_container_is_started_after_confirmation_unless_it_is_wanted_s
     (remedy,) = heal_once(tree, tmp_path, only="docker").remedies
     assert (remedy.action, remedy.result) == ("start-container", "done")
     assert state(engine, name)["Status"] == "running"
+
+
+def test_one_that_apply_has_made_and_that_is_gone_is_made_anew_alone(
+    engine: Engine, project: str, tmp_path: Path
+) -> None:
+    labels = {"calm.project": project}
+    service = {"image": "redis:7-alpine", "command": ["sleep", "1000000"], "labels": labels}
+    services = {
+        name: service | {"container_name": f"{project}-{name}", "init": True} for name in ("redis", "other")
+    }
+    services["redis"] |= {"depends_on": ["other"]}
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "docker-compose.yml").write_text(json.dumps({"services": services}))
+    record = {"services": {"redis": {"container": f"{project}-redis"}}}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    try:
+        (remedy,) = heal_once(settings(tmp_path, project), tmp_path, only="docker").remedies
+        assert (remedy.action, remedy.target, remedy.result) == (
+            "recreate",
+            f"container:{project}-redis",
+            "done",
+        ), remedy.reason
+        names = engine.lines(
+            "ps", "--format", "{{.Names}}", "--filter", f"label=com.docker.compose.project={project}"
+        )
+        assert names == [f"{project}-redis"]
+    finally:
+        engine.docker("rm", "-f", f"{project}-redis", check=False)
+        engine.docker("network", "rm", f"{project}_default", check=False)
 
 
 def test_others_containers_are_reported_and_never_touched(
