@@ -39,14 +39,14 @@ def passed(look: Callable[[], Look], deadline: Deadline, *, steady: float = STEA
     while True:
         seen = look()
         now = time.monotonic()
-        if seen.state == "failed":
-            raise StepError(seen.why)
         if seen.state == "well":
             well_since = now if well_since is None else well_since
             if now - well_since >= steady:
                 return
         elif well_since is not None:
             raise StepError(f"it was well for {now - well_since:.1f} s and then not any more: {seen.why}")
+        elif seen.state == "failed":
+            raise StepError(seen.why)
         if deadline.left == 0:
             raise StepError(f"the time is up: {seen.why or 'it was not well for long enough'}")
         time.sleep(min(wait, FIRST_WAIT if well_since is not None else wait, max(deadline.left, 0.01)))

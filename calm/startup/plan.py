@@ -107,14 +107,15 @@ def _docker_steps(settings: Settings, root: Path) -> list[Step]:
     except StepError as error:
         return [Step(name=CONTAINERS, act=_raising(error))]
     make = Step(name=CONTAINERS, act=lambda deadline: stack.make(services, deadline))
-    return [make, *(_start_step(stack, service) for service in services.values())]
+    return [make, *(_start_step(stack, service, services) for service in services.values())]
 
 
-def _start_step(stack: Stack, service: Service) -> Step:
+def _start_step(stack: Stack, service: Service, services: Mapping[str, Service]) -> Step:
+    below = [services[name] for name in service.needs]
     return Step(
         name=service.name,
         needs=(CONTAINERS, *service.needs),
-        act=lambda deadline: stack.start(service, deadline),
+        act=lambda deadline: stack.start(service, deadline, below),
         holds=lambda: stack.holds(service),
         undo=lambda: _quietly(lambda: stack.stop(service.name)),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +68,11 @@ class Stack:
         self._compose("create", "--no-recreate", *missing, seconds=max(deadline.left, 1))
         return Status.STARTED
 
-    def start(self, service: Service, deadline: Deadline) -> Status:
-        """Starts a service and waits until it is well. Raises :class:`StepError` with its last log lines."""
+    def start(self, service: Service, deadline: Deadline, below: Sequence[Service] = ()) -> Status:
+        """Starts a service and waits until it is well. Raises :class:`StepError` with its last log lines.
+
+        It is not waited for any longer once one of those ``below``, which it needs, is not well any more.
+        """
         found = self.find(service.name)
         if found is None:
             raise StepError(f"it has no container: see `docker compose -f {self._file} ps -a`")
@@ -78,7 +81,7 @@ class Stack:
         try:
             with _told():
                 self._bring_up(found, ran)
-            passed(lambda: self._look(service, restarts), deadline)
+            passed(lambda: self._look(service, restarts, below), deadline)
         except StepError as error:
             self._quiet(service, started=not ran)
             raise StepError(error.reason, log=error.log or self.log(service.name)) from None
@@ -143,7 +146,9 @@ class Stack:
         elif not ran:
             self._client().start(found["Id"])
 
-    def _look(self, service: Service, restarts: int) -> Look:
+    def _look(self, service: Service, restarts: int, below: Sequence[Service]) -> Look:
+        for each in below:
+            self.holds(each)
         found = self.find(service.name)
         if found is None:
             return Look(state="failed", why="its container is gone")
