@@ -58,9 +58,15 @@ def only(seen: Seen) -> Instance:
     return seen.instances[0]
 
 
+def complete(studio: LMStudio, *, models: int = 0) -> None:
+    """Wait until a started tree has its eight helpers and a worker for each loaded model."""
+    instance = studio.running[0]
+    wait_until(lambda: len(instance.pids) == 9 + models, "the tree is not complete")
+
+
 def settle(studio: LMStudio, *, models: int = 0) -> None:
-    """Wait until a started tree has its eight helpers and a worker for each loaded model, and rests."""
-    wait_until(lambda: len(studio.running[0].pids) == 9 + models, "the tree is not complete")
+    """Wait until a started tree is complete and rests."""
+    complete(studio, models=models)
     wait_until(lambda: (only(look(studio).lmstudio).cpu_percent or 100) < 15, "it does not come to rest")
 
 
@@ -255,7 +261,7 @@ def test_a_leak_shows_in_the_memory_of_the_instance(studio: LMStudio) -> None:
 
 def test_helpers_that_outlive_their_instance_are_left_over(studio: LMStudio) -> None:
     started = studio.start(strays=True)
-    settle(studio)
+    complete(studio)
     os.kill(started.root_pid, signal.SIGKILL)
     wait_until(lambda: not started.running, "the root does not die")
 

@@ -271,7 +271,7 @@ class LMStudio:
         with contextlib.suppress(psutil.Error, OSError):
             process = psutil.Process(pid)
             alive = process.status() != psutil.STATUS_ZOMBIE
-            return alive and Path(process.exe()).is_relative_to(self.user_home)
+            return alive and process.exe().startswith(f"{self.user_home}{os.sep}")
         return False
 
     def _write_program(self, models: Sequence[Mapping[str, Any]]) -> None:
