@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import stat
 from typing import Any, Iterator
 
@@ -21,6 +22,9 @@ folder is the guard."""
 
 REDIS_PASSWORD = "redis_password"
 REDIS_AUTH = "redis_auth.conf"
+VARIABLES = "agent_api.env"
+"""Beside the secrets: the same values as variables, for an agent API that reads nothing else."""
+
 LENGTH = 32
 """Random bytes of a secret that is made here: 256 bits."""
 
@@ -87,7 +91,17 @@ def _put(run: Run, folder: Folder, name: str, value: str) -> bool:
     changed = _same(folder, name, value)
     if name == REDIS_PASSWORD:
         changed = _same(folder, REDIS_AUTH, f"requirepass {running.quoted(value)}\n") or changed
-    return changed
+    return _same(folder, VARIABLES, _variables(folder)) or changed
+
+
+def _variables(folder: Folder) -> str:
+    """``NAME="value"`` of each secret, as Compose reads an env_file: ``\\``, ``"`` and ``$`` escaped."""
+    found = {name: look(folder, name).data for name in folder.names() if "." not in name}
+    lines = []
+    for name, data in sorted(found.items()):
+        escaped = re.sub(r'([\\"$])', r"\\\1", (data or b"").decode("utf-8", "replace"))
+        lines.append(f'{name.upper()}="{escaped}"\n')
+    return "".join(lines)
 
 
 def _same(folder: Folder, name: str, text: str) -> bool:

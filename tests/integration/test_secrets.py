@@ -71,6 +71,16 @@ def test_a_failing_apply_shows_no_secret(stack: Stack) -> None:
     assert "another-one-9Wd4" not in result.said
 
 
+@pytest.mark.full
+def test_secrets_as_variables_converge(build: Build) -> None:
+    stack = build("asenv", docker={"agent_api": {"secrets_as": "env"}})
+    assert "secrets in environment variables" in stack.calm("plan").out
+    stack.apply()
+    shown = stack.docker("exec", stack.name("agent-api"), "printenv", "REDIS_PASSWORD")
+    assert shown == stack.secret("redis_password")
+    assert stack.plan().code == 0
+
+
 def _readable_by_others(folder: Path, value: str) -> list[Path]:
     """Files with ``value`` in them that a foreign user could open: no closed folder above them."""
     return [

@@ -98,3 +98,13 @@ def test_the_probe_tells_digests_alone(tmp_path: Path) -> None:
     assert found["values"]["redis_password"]["status"] == "absent"
     done = push("probe", {"root": str(tmp_path), "secrets": names, "digest_key": KEY})
     assert "g1ven-value" not in done.stdout
+
+
+def test_the_same_values_as_variables_that_compose_reads_back(tmp_path: Path) -> None:
+    effect(tmp_path, secret("jwt_secret", value='a"b$c\\d'), secret("redis_password", value="plain"))
+    variables = tmp_path / "secrets/agent_api.env"
+    assert variables.read_text() == 'JWT_SECRET="a\\"b\\$c\\\\d"\nREDIS_PASSWORD="plain"\n'
+    assert variables.stat().st_mode & 0o777 == 0o444
+    variables.unlink()
+    assert statuses(effect(tmp_path, secret("jwt_secret"))) == ["done"]
+    assert variables.exists()
