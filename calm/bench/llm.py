@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from itertools import count
 
 import httpcore
@@ -25,9 +26,10 @@ Told = Callable[[Sample], None]
 Ask = Callable[..., Coroutine[None, None, None]]
 
 
-async def run(target: Target, workload: Workload, tell: Told) -> Measured:
+async def run(target: Target, workload: Workload, tell: Told, *, own: Target | None = None) -> Measured:
     """Warm up, then ``workload.runs`` runs. ``tell`` gets each measured sample as it finishes.
 
+    ``own`` is an end point where the same server tells its own figures: one more request, after the last run.
     Where the warm-up fails nothing else is asked: its error is the result's only sample.
     """
     async with clock.pool() as pool:
@@ -41,6 +43,8 @@ async def run(target: Target, workload: Workload, tell: Told) -> Measured:
             began = time.perf_counter()
             samples = await _one(pool, target, workload, number, tell)
             measured = measured.plus(samples, time.perf_counter() - began)
+        if own is not None:
+            measured = replace(measured, own=await _asked(pool, own, workload, 0))
         return measured
 
 
@@ -48,11 +52,18 @@ async def _warm(pool: httpcore.AsyncConnectionPool, target: Target, workload: Wo
     """At least one whole answer before anything is measured: model loaded, connections and caches made."""
     out = []
     for number in range(max(1, workload.warmup)):
-        request = Request(run=-1, zero=time.perf_counter(), body=body(target, workload, number))
-        out.append(await measure(pool, target, request, timeout=max(LOAD_TIMEOUT, workload.timeout)))
+        out.append(await _asked(pool, target, workload, number))
         if not out[-1].well:
             break
     return tuple(out)
+
+
+async def _asked(
+    pool: httpcore.AsyncConnectionPool, target: Target, workload: Workload, number: int
+) -> Sample:
+    """One request that counts in no figure."""
+    request = Request(run=-1, zero=time.perf_counter(), body=body(target, workload, number))
+    return await measure(pool, target, request, timeout=max(LOAD_TIMEOUT, workload.timeout))
 
 
 async def _one(

@@ -41,7 +41,7 @@ class Workload:
     max_tokens: int = 100
     timeout: float = 120.0
     health_requests: int = 5
-    chat_requests: int = 0
+    chat_requests: int = 1
 
     def described(self) -> dict[str, Any]:
         """The workload as a fingerprint has it: the prompts by number and digest, how often left out."""
@@ -121,12 +121,15 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The samples of one part over all runs, and how long each run took in seconds."""
+    """The samples of one part over all runs, and how long each run took in seconds.
+
+    ``own`` is one request outside of the figures, for which the server gave figures of its own.
+    """
 
     samples: tuple[Sample, ...] = ()
     seconds: tuple[float, ...] = ()
     warmup: tuple[Sample, ...] = field(default=())
-    notes: tuple[str, ...] = ()
+    own: Sample | None = None
 
     def plus(self, samples: Iterable[Sample], seconds: float) -> Measured:
         """These and one more run."""
