@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -135,6 +136,37 @@ def test_watch_goes_on_with_a_broken_journal_and_without_outputs(calm: Calm, tmp
     with sqlite3.connect(tmp_path / "journal.db") as db:
         assert db.execute("SELECT count(*) FROM samples").fetchone()[0] >= 2
     db.close()
+
+
+def test_watch_goes_on_when_its_disk_is_full_and_says_so(
+    engine: Engine, project: str, tmp_path: Path
+) -> None:
+    root = tmp_path / "small"
+    root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "calm-test", str(root)], check=True)
+    try:
+        (root / "settings.json").write_text(json.dumps(to_json(settings(root, project))))
+        argv, env = _argv("watch", "--interval", "1"), engine.env | {"CALM_ROOT": str(root)}
+        with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as watch:
+            assert watch.stderr is not None
+            metrics = root / "outputs" / "system_metrics.json"
+            wait_for(metrics.exists, "no metrics are written")
+            with contextlib.suppress(OSError), (root / "filler").open("wb") as filler:
+                while True:
+                    filler.write(bytes(4096))
+                    filler.flush()
+            told = [watch.stderr.readline()]
+            (root / "filler").unlink()
+            while "again" not in told[-1]:
+                told.append(watch.stderr.readline())
+            watch.terminate()
+            told += watch.stderr.readlines()
+        assert watch.returncode == 0
+        text = "".join(told)
+        assert "Traceback" not in text
+        assert "Watching goes on without it" in text
+    finally:
+        subprocess.run(["umount", str(root)], check=True)
 
 
 def _image(engine: Engine, project: str) -> str:
