@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -58,7 +59,7 @@ def measure(engine: Engine, root: Path, count: int) -> dict[str, list[float]]:
         poller = Poller(engine, theirs)
         watching.start()
         poller.start()
-        began = time.time()
+        listening = _listening(engine, theirs)
         for pair in zip(names[ours], names[theirs], strict=True):
             time.sleep(random.uniform(0, POLL))
             for name in pair:
@@ -68,7 +69,7 @@ def measure(engine: Engine, root: Path, count: int) -> dict[str, list[float]]:
         poller.stopping.set()
         watch.stop()
         watching.join()
-        events = _events(engine, theirs, began)
+        events = _told(listening)
         return {"calm": _ours(root), "poll": [at - events[name] for name, at in poller.acted.items()]}
     finally:
         engine.docker("rm", "-f", *every)
@@ -81,17 +82,23 @@ def _ours(root: Path) -> list[float]:
     return [entry.at - entry.evidence["event_at"] for entry in entries if "event_at" in entry.evidence]
 
 
-def _events(engine: Engine, project: str, since: float) -> dict[str, float]:
+def _listening(engine: Engine, project: str) -> subprocess.Popen[str]:
+    """Docker's own word of health; the engine keeps only its last 256 events, so it is read as it goes."""
+    argv = [
+        "docker", "events", "--filter", f"label=calm.project={project}", "--filter", "event=health_status",
+        "--format", "{{.Actor.Attributes.name}} {{.TimeNano}} {{.Action}}",
+    ]  # fmt: skip
+    return subprocess.Popen(argv, env=engine.env, stdout=subprocess.PIPE, text=True)
+
+
+def _told(listening: subprocess.Popen[str]) -> dict[str, float]:
     """When Docker first told of each container that it is unhealthy."""
-    shown = engine.lines(
-        "events", "--since", f"{since:.3f}", "--until", f"{time.time():.3f}",
-        "--filter", f"label=calm.project={project}", "--filter", "event=health_status: unhealthy",
-        "--format", "{{.Actor.Attributes.name}} {{.TimeNano}}",
-    )  # fmt: skip
+    listening.terminate()
     found: dict[str, float] = {}
-    for line in shown:
-        name, nanoseconds = line.split()
-        found.setdefault(name, int(nanoseconds) / 1e9)
+    for line in listening.communicate()[0].splitlines():
+        name, nanoseconds, action = line.split(maxsplit=2)
+        if action.endswith("unhealthy"):
+            found.setdefault(name, int(nanoseconds) / 1e9)
     return found
 
 
