@@ -70,10 +70,11 @@ class Exchange:
 
 @dataclass(kw_only=True)
 class Paced:
-    """The server. ``faults`` overrides what a path says: a list per fault name is used up in order."""
+    """The server. ``script`` gives single requests a fault, by their number from 0; ``fault`` all others."""
 
     pace: Pace = field(default_factory=Pace)
     fault: str = ""
+    script: Mapping[int, str] = field(default_factory=dict)
     exchanges: list[Exchange] = field(default_factory=list)
     open_now: int = 0
     most_open: int = 0
@@ -113,7 +114,8 @@ class Paced:
         exchange = Exchange(path=path, received=time.monotonic(), model=asked.get("model"))
         self.exchanges.append(exchange)
         first = path.split("/")[1]
-        fault = first if first in FAULTS else self.fault
+        scripted = self.script.get(len(self.exchanges) - 1, self.fault)
+        fault = first if first in FAULTS else scripted
         try:
             return await self._answer(writer, exchange, fault, bool(asked.get("stream")))
         finally:
@@ -275,7 +277,9 @@ def main() -> None:
         if isinstance(value, float):
             parser.add_argument(f"--{name}-ms", type=float, default=1000 * value)
         elif not isinstance(value, bool):
-            parser.add_argument(f"--{name.replace('_', '-')}", type=str if value is None else type(value), default=value)
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", type=str if value is None else type(value), default=value
+            )
     given = vars(parser.parse_args())
     port = given.pop("port")
     values = {
