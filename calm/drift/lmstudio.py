@@ -134,7 +134,7 @@ def _merge(
         ),
     )
     if resource.effects and found.get("running"):
-        resource = _while_it_runs(context.settings, resource, found)
+        resource = _while_it_runs(context.settings, resource, found, entry["path"], declared)
     return Piece(
         resources=(resource,),
         notes=_notes(document, unknown, found.get("version")),
@@ -152,7 +152,13 @@ def _declared(
     return joined(declared, getattr(settings.lmstudio, document.raw)), unknown
 
 
-def _while_it_runs(settings: Settings, resource: Resource, found: Mapping[str, Json]) -> Resource:
+def _while_it_runs(
+    settings: Settings,
+    resource: Resource,
+    found: Mapping[str, Json],
+    path: str,
+    declared: Mapping[str, Json],
+) -> Resource:
     if not settings.lmstudio.restart:
         note = (
             "LM Studio runs: this takes effect at its next start, and LM Studio may write its own values "
@@ -160,7 +166,9 @@ def _while_it_runs(settings: Settings, resource: Resource, found: Mapping[str, J
         )
         return replace(resource, note=note)
     step = {"do": "lmstudio", "home": found.get("home"), "deadline_s": STOP_SECONDS}
-    effects = ({**step, "action": "stop"}, *resource.effects, {**step, "action": "start", "always": True})
+    # It writes its files when it quits, so the keys are set in what it has written then.
+    merge = {"do": "merge_json", "path": path, "values": dict(declared)}
+    effects = ({**step, "action": "stop"}, merge, {**step, "action": "start", "always": True})
     return replace(resource, effects=effects, note="LM Studio is stopped for this change and started again")
 
 

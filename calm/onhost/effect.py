@@ -25,6 +25,7 @@ EFFECTS = {
     "unlock": "lock_effects",
     "folder": "file_effects",
     "write": "file_effects",
+    "merge_json": "file_effects",
     "remove_file": "file_effects",
     "restore": "backup_effects",
     "backup_generation": "backup_effects",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from typing import Any
@@ -69,6 +70,45 @@ def write(run: Run, effect: dict[str, Any]) -> Outcome:
             raise RefusedError(_changed(place))
         replace_file(above, place.name, data, mode=mode, owner=owner)
         return Outcome("done", backup=kept, sha256=look(above, place.name).sha256)
+
+
+def merge_json(run: Run, effect: dict[str, Any]) -> Outcome:
+    """``{path, values}``: sets keys in a JSON file whose owner has just rewritten it; every other stays.
+
+    For LM Studio, which writes its settings when it quits: what plan saw is no longer what is there.
+    """
+    place = run.root.locate(effect["path"])
+    with _parent_made(place) as above:
+        now = look(above, place.name)
+        _refuse_shape(place, now, {"keep": True})
+        whole = _object(place, now)
+        merged = _deeply(whole, effect["values"])
+        if merged == whole:
+            return Outcome("unchanged", sha256=now.sha256)
+        mode, owner = _mode_and_owner({"keep": True}, now)
+        kept = backup_effects.keep(run, place, now)
+        data = (json.dumps(merged, indent=2, ensure_ascii=False) + "\n").encode()
+        replace_file(above, place.name, data, mode=mode, owner=owner)
+        return Outcome("done", backup=kept)
+
+
+def _object(place: Place, now: Present) -> dict[str, Any]:
+    try:
+        found = json.loads(now.data or b"")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise RefusedError(f"{place.path} holds no JSON object any more: calm does not write over it")
+    return found
+
+
+def _deeply(whole: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    out = dict(whole)
+    for key, value in values.items():
+        old = out.get(key)
+        both = isinstance(old, dict) and isinstance(value, dict)
+        out[key] = _deeply(old, value) if both and isinstance(old, dict) else value
+    return out
 
 
 def remove_file(run: Run, effect: dict[str, Any]) -> Outcome:

@@ -183,7 +183,7 @@ def test_with_restart_it_is_stopped_for_the_change_and_started_again_whatever_ha
     resource = of(lmstudio.compare(context(settings, found(running=True, pids=[7]))), "settings")
     stop, write, start = resource.effects
     assert stop == {"do": "lmstudio", "action": "stop", "home": HOME, "deadline_s": 60}
-    assert write["do"] == "write"
+    assert write["do"] == "merge_json"
     assert start == {"do": "lmstudio", "action": "start", "home": HOME, "deadline_s": 60, "always": True}
 
 

@@ -145,3 +145,23 @@ def test_the_answer_is_one_line_of_json(tmp_path: Path) -> None:
     done = push("effect", {"root": str(tmp_path), "effects": [WRITE]})
     assert done.stdout.count("\n") == 1
     assert json.loads(done.stdout)["schema"] == 1
+
+
+def test_keys_are_set_in_json_that_its_owner_has_rewritten(tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text('{"mine": 1, "developer": {"own": true}}')
+    file.chmod(0o640)
+    wanted = {"do": "merge_json", "path": str(file), "values": {"developer": {"ttl": 5}}}
+    assert statuses(effect(tmp_path, wanted)) == ["done"]
+    assert json.loads(file.read_text()) == {"mine": 1, "developer": {"own": True, "ttl": 5}}
+    assert file.stat().st_mode & 0o777 == 0o640
+    assert statuses(effect(tmp_path, wanted)) == ["unchanged"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{ not json"])
+def test_what_is_no_json_object_is_never_written_over(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "settings.json"
+    file.write_text(text)
+    answer = effect(tmp_path, {"do": "merge_json", "path": str(file), "values": {"a": 1}})
+    assert statuses(answer) == ["failed"]
+    assert file.read_text() == text
