@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calm.heal.budget import DAY, Act, Limits, confirmed, decide, delay
@@ -84,6 +84,7 @@ def test_an_act_of_the_future_counts_as_one_of_now() -> None:
     assert decide("a", _acts(-3600, -3700, -3800), now=NOW, limits=LIMITS).verdict == "spent"
 
 
+@settings(deadline=None)
 @given(
     ages=st.lists(st.floats(0, 3 * DAY), max_size=30),
     key=st.text(max_size=10),
