@@ -121,14 +121,17 @@ def _wish(timeout: float, *, skip_lmstudio: bool, skip_docker: bool, wait_lmstud
 
 def _lmstudio(settings: Settings) -> LMStudio:
     """LM Studio's start and stop, as steps of a start: healing knows how."""
-    from calm.heal.actions_lmstudio import LMStudio as Actions
     from calm.startup.model import Status
     from calm.startup.plan import LMStudio
 
-    actions = Actions(settings)
+    def actions() -> Any:
+        from calm.heal import actions_lmstudio  # only where there is one: it takes long to import
+
+        return actions_lmstudio.LMStudio(settings)
+
     return LMStudio(
-        start=lambda: _step(actions.start(), {"deferred": Status.RUNNING, "done": Status.STARTED}),
-        stop=lambda: _step(actions.stop(), {"deferred": Status.STOPPED, "done": Status.STOPPED}),
+        start=lambda: _step(actions().start(), {"deferred": Status.RUNNING, "done": Status.STARTED}),
+        stop=lambda: _step(actions().stop(), {"deferred": Status.STOPPED, "done": Status.STOPPED}),
     )
 
 

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from calm.desired.engine import LEAST_COMPOSE, LEAST_ENGINE, START_INTERVAL_API, version
-from calm.health import endpoints, engine, home
+from calm.health import endpoints, home
 from calm.onhost import schedules
+from calm.onhost.docker_api import Engine
+from calm.onhost.errors import EngineRefusalError, UnavailableError
 from calm.startup.plan import compose_file
 from calm.startup.stack import PROJECT_LABEL
 
@@ -74,17 +76,15 @@ def _failure(name: str, says: str, mend: str | None = None) -> Diagnosis:
 
 
 def _docker(settings: Settings, root: Path) -> Iterator[Diagnosis]:
-    import requests
-    from docker.errors import DockerException
-
     if settings.docker.enabled is False:
         yield _ok("engine", "not wanted (docker.enabled is off)")
         return
+    mine = {"label": [f"{PROJECT_LABEL}={settings.docker.project}"]}
     try:
-        client = engine.connect()
-        info, known = client.info(), client.version()
-        own = client.containers(all=True, filters={"label": [f"{PROJECT_LABEL}={settings.docker.project}"]})
-    except (DockerException, requests.RequestException, OSError) as error:
+        engine = Engine.found()
+        info, known = engine.get("/info"), engine.get("/version")
+        own = engine.get("/containers/json", all="1", filters=mine)
+    except (UnavailableError, EngineRefusalError) as error:
         yield _unreachable(settings, error)
         return
     yield _engine(known)
@@ -95,17 +95,14 @@ def _docker(settings: Settings, root: Path) -> Iterator[Diagnosis]:
     yield from _ports(settings, own)
 
 
-def _unreachable(settings: Settings, error: Exception) -> Diagnosis:
-    found = engine.unreachable(error)
-    says = found.error or "the Docker Engine does not answer"
-    if found.status == "absent":
+def _unreachable(settings: Settings, error: UnavailableError | EngineRefusalError) -> Diagnosis:
+    status = error.status if isinstance(error, UnavailableError) else "down"
+    if status == "absent":
         level = _warning if settings.docker.enabled == "auto" else _failure
-        return level(
-            "engine", says, "install Docker Engine or Docker Desktop: https://docs.docker.com/engine/install"
-        )
-    if found.status == "denied":
-        return _failure("rights", says, "sudo usermod -aG docker $USER, then log in again")
-    return _failure("engine", says, "sudo systemctl start docker (or start Docker Desktop)")
+        return level("engine", str(error), "install Docker Engine: https://docs.docker.com/engine/install")
+    if status == "denied":
+        return _failure("rights", str(error), "sudo usermod -aG docker $USER, then log in again")
+    return _failure("engine", str(error), "sudo systemctl start docker (or start Docker Desktop)")
 
 
 def _engine(known: Mapping[str, Any]) -> Diagnosis:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from calm.health import engine
+from calm.onhost.docker_api import Engine
+from calm.onhost.errors import UnavailableError
 from calm.startup.gates import WELL, Look, passed
 from calm.startup.model import Deadline, Status, StepError
 
@@ -18,27 +19,22 @@ _WINDOWS_DESKTOP = r"C:\Program Files\Docker\Docker\Docker Desktop.exe"
 
 def answers() -> str | None:
     """None if the engine answers, else why not, in a sentence."""
-    import requests
-    from docker.errors import DockerException
-
-    try:
-        # The kept client fails at once if the engine has gone, and works again when it is back.
-        engine.connect().ping()
-    except (DockerException, requests.RequestException, OSError) as error:
-        return engine.unreachable(error).error or "the Docker Engine does not answer"
-    return None
+    error = _asked()
+    return None if error is None else str(error)
 
 
 def absent() -> bool:
     """Whether this host has no Docker at all, rather than one that does not run."""
-    import requests
-    from docker.errors import DockerException
+    error = _asked()
+    return error is not None and error.status == "absent"
 
+
+def _asked() -> UnavailableError | None:
     try:
-        engine.connect().ping()
-    except (DockerException, requests.RequestException, OSError) as error:
-        return engine.unreachable(error).status == "absent"
-    return False
+        Engine.found().api_version()
+    except UnavailableError as error:
+        return error
+    return None
 
 
 def start(deadline: Deadline) -> Status:

@@ -15,7 +15,7 @@ from calm.startup.model import Deadline, StepError
 
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 0.25
-STEADY_SECONDS = 0.3
+STEADY_SECONDS = 0.2
 """How long a service has to stay well before it counts."""
 
 CRASHES = 2

@@ -6,26 +6,25 @@ Nothing that exists is made anew here: bringing drift back is apply's work.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import quote
 
-from calm.health import engine
+from calm.onhost.docker_api import Engine
+from calm.onhost.errors import EngineRefusalError, UnavailableError
 from calm.startup.gates import Look, healthy, passed
 from calm.startup.model import Deadline, Status, StepError
-
-if TYPE_CHECKING:
-    from docker import APIClient
 
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 LOG_LINES = 10
 STOP_SECONDS = 10
 _CALL_SECONDS = 60
+_GONE = 404
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ class Stack:
 
     def __init__(self, *, project: str, file: Path) -> None:
         self._project, self._file = project, file
+        self._known: dict[str, str] = {}  # service to container, so that looking often costs little
 
     def services(self) -> dict[str, Service]:
         """The services that the Compose file has by default. Raises :class:`StepError`."""
@@ -79,8 +79,7 @@ class Stack:
         ran = found["State"]["Status"] == "running" or _is_finished(service, found)
         restarts = found.get("RestartCount", 0)
         try:
-            with _told():
-                self._bring_up(found, ran)
+            self._bring_up(found, ran)
             passed(lambda: self._look(service, restarts, below), deadline)
         except StepError as error:
             self._quiet(service, started=not ran)
@@ -101,26 +100,24 @@ class Stack:
         found = self.find(name)
         if found is None or found["State"]["Status"] in ("exited", "created", "dead"):
             return Status.STOPPED
-        with _told():
-            client = self._client()
-            if found["State"]["Paused"]:
-                client.unpause(found["Id"])
-            client.stop(found["Id"], timeout=seconds)
+        if found["State"]["Paused"]:
+            self._call("unpause", found)
+        self._call("stop", found, t=seconds)
         return Status.STOPPED
 
     def find(self, name: str) -> Mapping[str, Any] | None:
         """The engine's inspection of a service's container, or None without one."""
-        from docker.errors import NotFound
-
         with _told():
-            client = self._client()
+            engine = Engine.found()
+            known = _inspected(engine, self._known[name]) if name in self._known else None
+            if known is not None:
+                return known
             labels = [f"{PROJECT_LABEL}={self._project}", f"{SERVICE_LABEL}={name}"]
-            for each in client.containers(all=True, filters={"label": labels}):
-                try:
-                    inspected: Mapping[str, Any] = client.inspect_container(each["Id"])
-                except NotFound:
-                    continue
-                return inspected
+            for each in engine.get("/containers/json", all="1", filters={"label": labels}):
+                found = _inspected(engine, each["Id"])
+                if found is not None:
+                    self._known[name] = each["Id"]
+                    return found
         return None
 
     def log(self, name: str) -> tuple[str, ...]:
@@ -130,21 +127,23 @@ class Stack:
             if found is None:
                 return ()
             with _told():
-                text: bytes = self._client().logs(found["Id"], tail=LOG_LINES)
+                text = Engine.found().logs(found["Id"], LOG_LINES)
         except StepError:
             return ()
-        return tuple(line.rstrip() for line in text.decode("utf-8", "replace").splitlines() if line.strip())
+        return tuple(line.rstrip() for line in text.splitlines() if line.strip())
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _client(self) -> APIClient:
-        return engine.connect(timeout=_CALL_SECONDS)
+    def _call(self, act: str, container: Mapping[str, Any], **query: Any) -> None:
+        with _told():
+            path = f"/containers/{quote(container['Id'])}/{act}"
+            Engine.found().call("POST", path, query=query, timeout=_CALL_SECONDS)
 
     def _bring_up(self, found: Mapping[str, Any], ran: bool) -> None:
         if found["State"]["Paused"]:
-            self._client().unpause(found["Id"])
+            self._call("unpause", found)
         elif not ran:
-            self._client().start(found["Id"])
+            self._call("start", found)
 
     def _look(self, service: Service, restarts: int, below: Sequence[Service]) -> Look:
         for each in below:
@@ -168,10 +167,8 @@ class Stack:
     def _compose(self, *arguments: str, seconds: float) -> str:
         """What ``docker compose`` prints. Raises :class:`StepError` with its last words."""
         argv = ["docker", "compose", "-p", self._project, "-f", str(self._file), *arguments]
-        where = engine.address()
-        env = {**os.environ, **({"DOCKER_HOST": where} if where else {})}
         try:
-            done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, env=env, check=False)
+            done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
         except FileNotFoundError:
             raise StepError("there is no docker command: install Docker with its Compose plugin") from None
         except subprocess.TimeoutExpired:
@@ -183,6 +180,16 @@ class Stack:
         return done.stdout
 
 
+def _inspected(engine: Engine, identity: str) -> Mapping[str, Any] | None:
+    try:
+        found: Mapping[str, Any] = engine.get(f"/containers/{identity}/json")
+    except EngineRefusalError as error:
+        if error.code == _GONE:
+            return None
+        raise
+    return found
+
+
 def _is_finished(service: Service, found: Mapping[str, Any]) -> bool:
     state = found["State"]
     return service.once and state["Status"] == "exited" and state["ExitCode"] == 0
@@ -191,14 +198,11 @@ def _is_finished(service: Service, found: Mapping[str, Any]) -> bool:
 @contextmanager
 def _told() -> Iterator[None]:
     """Turns the engine's errors into a step's."""
-    import requests
-    from docker.errors import APIError, DockerException
-
     try:
         yield
-    except APIError as error:
-        raise StepError(_plain(str(error.explanation or error))) from None
-    except (DockerException, requests.RequestException):
+    except EngineRefusalError as error:
+        raise StepError(_plain(str(error))) from None
+    except UnavailableError:
         raise StepError("the Docker Engine does not answer any more") from None
 
 
