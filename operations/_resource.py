@@ -49,8 +49,9 @@ def why_not_or(
 
 
 def converge_all(kinds: tuple[str, ...]) -> None:
-    """Converge every resource of these kinds on this host, in the order of the plan.
+    """Converge the pending resources of these kinds on this host, in the order of the plan.
 
+    What is as it should be gets no operation: pyinfra's own work for one takes longer than comparing it did.
     Errors are held back until :func:`operations.host.finish`, which fails the host: one resource that
     fails must not stop those that do not need it.
     """
@@ -58,7 +59,7 @@ def converge_all(kinds: tuple[str, ...]) -> None:
     if run.drift is None or run.error is not None:
         return
     for resource in run.drift.resources:
-        if resource.kind in kinds:
+        if resource.kind in kinds and resource.pending:
             remember(
                 run, resource.id, converge(resource_id=resource.id, name=resource.id, _ignore_errors=True)
             )

@@ -23,7 +23,7 @@ def installed() -> None:
     if run.drift is None or run.error is not None:
         return
     for resource in run.drift.resources:
-        if resource.kind == "agent":
+        if resource.kind == "agent" and resource.pending:
             remember(run, resource.id, agent(resource_id=resource.id, name=resource.id, _ignore_errors=True))
 
 

@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gevent
 from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.api.command import FunctionCommand
 
+from calm.desired.templates import prepare
 from calm.drift import host as drift
 from calm.drift.model import Context
 from calm.drift.record import after
 from calm.drift.removal import removal
 from calm.fleet import board
+from calm.fleet.agreed import Agreed
+from calm.fleet.connection import PROBE_SECONDS
 from calm.fleet.generations import NoGenerationError, history
 from calm.fleet.layers import layers
 from calm.fleet.payload import Payload
@@ -23,8 +27,15 @@ from calm.release import fingerprint
 from calm.settings.dump import to_json
 from calm.settings.load import SettingsError, load
 from calm.settings.secrets import resolve
+from facts.health import Health
 from facts.host import State
 from operations._resource import Commands, effects, fail, remember
+
+_PYTHON_HINT = "calm needs Python 3.9 or newer there, as `python3`. On Debian: apt-get install python3."
+_PROBE_HINTS = (
+    ("no answer", f"It has {PROBE_SECONDS} s for it. Does `ssh HOST python3 --version` answer?"),
+    ("sudo", "Give it as _sudo_password=os.environ[…] in the inventory, or let sudo not ask this user."),
+)
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LEASE_SECONDS = 120
@@ -112,10 +123,14 @@ def _look(run: board.HostRun) -> None:
     given = resolve(settings)
     run.settings = settings
     request = drift.request(settings, digest_key=run.digest_key)
-    state = host.get_fact(State, _stdin=Payload(script("probe", request)))
+    gevent.spawn(prepare)  # while the host answers
+    state = _read(drift.merged(request, now.reads))
+    run.becomes = _becomes()
     run.error = _unreadable(state)
     if run.error is not None:
         return
+    if now.snapshots and (state.get("agent") or {}).get("release"):
+        run.health = host.get_fact(Health, root=state["root"]["path"], _timeout=PROBE_SECONDS)
     run.state = {**state, "controller": {"release": fingerprint(CHECKOUT)}}
     if now.settings_for is not None:
         run.settings = now.settings_for(settings, state.get("record") or {})
@@ -131,22 +146,34 @@ def _look(run: board.HostRun) -> None:
     run.drift = now.chosen(whole)
     chosen = {resource.id for resource in run.drift.resources}
     run.passed_over = tuple(resource.id for resource in whole.pending if resource.id not in chosen)
-    run.error = _moved(run, now.expected)
+    run.error = _moved(run, now.agreed)
 
 
-def _moved(
-    run: board.HostRun, expected: Mapping[str, frozenset[tuple[str, str]]] | None
-) -> board.HostError | None:
+def _read(request: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return host.get_fact(State, _stdin=Payload(script("probe", dict(request))), _timeout=PROBE_SECONDS)
+    except EOFError:  # pyinfra asks for a password where nobody can answer
+        return {"error": "sudo asks for a password there"}
+
+
+def _becomes() -> str | None:
+    """As whom commands run on this host, if not as whoever logs in: for the inventory to be seen in a plan."""
+    for way in ("sudo", "doas", "dzdo"):
+        if host.data.get(f"_{way}"):
+            return f"{host.data.get(f'_{way}_user') or 'root'}, by {way}: the inventory asks for it"
+    return f"{user}, by su: the inventory asks for it" if (user := host.data.get("_su_user")) else None
+
+
+def _moved(run: board.HostRun, agreed: Agreed | None) -> board.HostError | None:
     """Refuse a host on which something else is pending now than the plan that was agreed to had."""
-    if expected is None or run.drift is None:
+    if agreed is None or run.drift is None:
         return None
-    pending = {(resource.id, resource.action.value) for resource in run.drift.pending}
-    surprise = sorted(identity for identity, _ in pending - expected.get(run.name, frozenset()))
-    if not surprise:
+    surprises = agreed.surprises(run.name, run.drift)
+    if not surprises:
         return None
     return board.HostError(
         code="moved",
-        message=f"The host has changed since the plan: {', '.join(surprise)}.",
+        message=f"The host or its settings have changed since the plan: {', '.join(surprises)}.",
         hint="Nothing was changed. Look at a new plan and apply that.",
     )
 
@@ -154,10 +181,11 @@ def _moved(
 def _unreadable(state: Mapping[str, Any]) -> board.HostError | None:
     if "error" not in state or state["error"] is None:
         return _rootless(state)
+    said = str(state["error"])
     return board.HostError(
         code="probe",
-        message=f"The host could not be read: {state['error']}.",
-        hint="calm needs Python 3.9 or newer there, as `python3`. On Debian: apt-get install python3.",
+        message=f"The host could not be read: {said}.",
+        hint=next((hint for sign, hint in _PROBE_HINTS if sign in said), _PYTHON_HINT),
     )
 
 

@@ -29,6 +29,9 @@ STAMP = "calm.stamp"
 LIVE = frozenset({"mem_limit", "memswap_limit", "mem_reservation", "cpus", "pids_limit", "restart"})
 """The keys that ``docker update`` sets on a running container."""
 
+_PROJECT_LABEL = re.compile(r"(?m)^    labels:\n(      )calm\.project: .+\n")
+"""The label that the template gives each service; one in its section ``build`` lies deeper."""
+
 _NOT_STAMPED = LIVE | {"depends_on", "build"}
 _LOCAL_HEALTH = "http://127.0.0.1:5000/api/health"
 
@@ -94,17 +97,54 @@ def _assembled(
     rendered: str, project: str, raw: str, mounted: str, rotations: str
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """Cached, since several parts of one plan ask for the same file; all arguments are text for that."""
+    contents, counters = json.loads(mounted), json.loads(rotations)
+    if raw == "{}":
+        plain = _stamped(rendered, contents, counters)
+        if plain is not None:
+            return plain
     yaml = _yaml()
     whole = yaml.load(rendered)
     for name, keys in json.loads(raw).items():
         whole["services"][name] = _merged(whole["services"].get(name) or {}, _quoted(keys))
-    contents, counters = json.loads(mounted), json.loads(rotations)
     for name, service in whole["services"].items():
         _complete(name, service, project)
         _label(service, STAMP, _stamp(service, contents, counters))
     out = io.StringIO()
     yaml.dump(whole, out)
     return _spaced(out.getvalue()), json.loads(json.dumps(whole["services"]))
+
+
+def _stamped(
+    rendered: str, contents: Mapping[str, str], counters: Mapping[str, int]
+) -> tuple[str, dict[str, dict[str, Any]]] | None:
+    """The template as it is with a stamp put into each service: a tenth of the time of a round trip.
+
+    None where that would not do: a key such as ``ON``, which is no text to YAML 1.1.
+    """
+    import yaml
+
+    services = yaml.load(rendered, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["services"]
+    head, networks, tail = rendered.partition("\nnetworks:\n")
+    labels = _PROJECT_LABEL.findall(head)
+    if len(labels) != len(services) or not _texts(services):
+        return None
+    for service in services.values():
+        _label(service, STAMP, _stamp(service, contents, counters))
+    stamps = iter([service["labels"][STAMP] for service in services.values()])
+    head = _PROJECT_LABEL.sub(lambda found: f"{found[0]}{found[1]}{STAMP}: {_scalar(next(stamps))}\n", head)
+    return _spaced(head + networks + tail), services
+
+
+def _texts(value: Any) -> bool:
+    """Whether all keys in ``value`` are text."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and _texts(inner) for key, inner in value.items())
+    return not isinstance(value, list) or all(map(_texts, value))
+
+
+def _scalar(stamp: str) -> str:
+    """In quotes where it would be read as a number: ``12e34567`` is one."""
+    return f"'{stamp}'" if re.fullmatch(r"\d+(e\d+)?", stamp) else stamp
 
 
 def _spaced(text: str) -> str:

@@ -14,21 +14,21 @@ os.environ.setdefault("PYINFRA_PROGRESS", "off")
 import pyinfra_cli  # noqa: F401, I001  # first: it lets gevent patch the standard library
 
 import logging
-import socket
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
 
+import gevent
 import pyinfra
+from paramiko import SSHException
 from pyinfra.api import Config, Host, Inventory, State
 from pyinfra.api.arguments import CONNECTOR_ARGUMENT_KEYS, pop_global_arguments
 from pyinfra.api.command import StringCommand
 from pyinfra.api.connect import connect_all, disconnect_all
 from pyinfra.api.exceptions import PyinfraError
-from pyinfra.api.operations import run_ops
+from pyinfra.api.operations import run_host_op
 from pyinfra.api.state import BaseStateCallback, StateStage
 from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 from pyinfra_cli.exceptions import UnexpectedExternalError
@@ -36,6 +36,7 @@ from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import load_deploy_file
 
 from calm.fleet import board as boards
+from calm.fleet import connection
 from calm.fleet.layers import layers
 from calm.fleet.payload import Payload
 from calm.fleet.targets import InventoryError, NoHostError, Target
@@ -43,7 +44,7 @@ from calm.onhost import script
 from calm.settings import Settings
 from calm.settings.load import SettingsError, load
 
-CONNECT_SECONDS = 10
+EFFECT_SECONDS = 30
 LEASE_SECONDS = 120
 
 Progress = Callable[[str, str, str], None]
@@ -56,7 +57,14 @@ class Pass:
 
     board: boards.Board
     hosts: tuple[str, ...]
-    unreachable: dict[str, str] = field(default_factory=dict)
+    unreachable: dict[str, boards.HostError] = field(default_factory=dict)
+
+    def joined(self, later: Pass) -> Pass:
+        """This pass with what ``later`` has come to in the place of what was known of its hosts."""
+        hosts = {**self.board.hosts, **later.board.hosts}
+        stale = {name: why for name, why in self.unreachable.items() if name not in later.board.hosts}
+        board = replace(later.board, hosts=hosts)
+        return Pass(board=board, hosts=self.hosts, unreachable=stale | later.unreachable)
 
 
 def validate(target: Target) -> dict[str, Settings | SettingsError]:
@@ -135,20 +143,47 @@ def _deploy(state: State, target: Target, *, execute: bool) -> None:
         with suppress(PyinfraError):  # "No hosts remaining!": each host's own reason is on the board
             load_deploy_file(state, str(target.checkout / "deploy.py"))
             if execute:
-                state.set_stage(StateStage.Execute)
-                run_ops(state)
+                _execute(state)
     except UnexpectedExternalError as error:
         raise error.exception from error
 
 
+def _execute(state: State) -> None:
+    """Take every host through its operations at its own pace.
+
+    pyinfra's own ways either hold all up for the slowest at each operation or print a traceback for each
+    host that fails.
+    """
+    state.set_stage(StateStage.Execute)
+    state.is_executing = True
+    gevent.joinall([state.pool.spawn(_operations, state, host) for host in list(state.active_hosts)])
+
+
+def _operations(state: State, host: Host) -> None:
+    run = boards.current().host(host.name)
+    with ctx_host.use(host):
+        for op_hash in state.get_op_order():
+            try:
+                okay = run_host_op(state, host, op_hash)
+            except EOFError:  # paramiko's word for a connection that is gone
+                okay = False
+            if not connection.alive(host):
+                run.error = connection.lost(host, _named(state, op_hash))
+            if not okay or run.error is not None:
+                return
+
+
+def _named(state: State, op_hash: str) -> str:
+    return next(iter(state.op_meta[op_hash].names))
+
+
 def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
     pyinfra.is_cli = True
-    sys.dont_write_bytecode = True
     logging.getLogger("pyinfra").addHandler(logging.NullHandler())
     logging.getLogger("pyinfra").propagate = False
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
     inventory = _inventory(target)
-    hosts = list(_limited(inventory, target.limit))
+    hosts = list(_limited(inventory, target))
     if not hosts:
         named = f"--limit {' '.join(target.limit)}" if target.limit else target.source
         raise NoHostError(
@@ -177,10 +212,12 @@ def _inventory(target: Target) -> Inventory:
     return inventory
 
 
-def _limited(inventory: Inventory, limit: tuple[str, ...]) -> Iterable[Host]:
+def _limited(inventory: Inventory, target: Target) -> Iterable[Host]:
     for host in inventory:
         names = (host.name, *host.groups)
-        if not limit or any(fnmatch(name, pattern) for pattern in limit for name in names):
+        if target.names is not None and host.name not in target.names:
+            continue
+        if not target.limit or any(fnmatch(name, pattern) for pattern in target.limit for name in names):
             yield host
 
 
@@ -194,11 +231,12 @@ def _settings(inventory: Inventory, host: Host, target: Target) -> Settings | Se
 def _state(target: Target, inventory: Inventory, hosts: list[Host]) -> State:
     state = State(check_for_changes=True)
     state.cwd = str(target.checkout)
-    config = Config(CONNECT_TIMEOUT=CONNECT_SECONDS)
+    config = Config(CONNECT_TIMEOUT=connection.CONNECT_SECONDS)
     ctx_state.set(state)
     ctx_config.set(config)
     ctx_inventory.set(inventory)
     state.init(inventory, config, initial_limit=hosts)
+    connection.prepare(state)
     return state
 
 
@@ -246,11 +284,11 @@ def _command(state: State, host: Host, request: dict[str, Any]) -> tuple[bool, s
         arguments, _ = pop_global_arguments(state, host, {})
         connector = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
         connector["_stdin"] = Payload(script("effect", request))
-        connector["_timeout"] = 30
+        connector["_timeout"] = EFFECT_SECONDS
         try:
             done, output = host.run_shell_command(StringCommand("python3 -I -"), **connector)
-        except (OSError, EOFError) as error:
-            return False, str(error)
+        except (OSError, EOFError, SSHException) as error:
+            return False, str(error) or "the host gave no answer"
     return done, output.stderr.strip() or output.stdout
 
 
@@ -270,17 +308,13 @@ class _Watcher(BaseStateCallback):
     def __init__(self, progress: Progress | None, board: boards.Board) -> None:
         self.progress = progress
         self.board = board
-        self.unreachable: dict[str, str] = {}
+        self.unreachable: dict[str, boards.HostError] = {}
 
     def host_connect(self, state: State, host: Host) -> None:  # type: ignore[override]  # noqa: ARG002
-        # paramiko leaves Nagle's algorithm on, which costs 40 ms per command.
-        transport = getattr(getattr(host.connector, "client", None), "get_transport", lambda: None)()
-        channel = getattr(transport, "sock", None)
-        if isinstance(channel, socket.socket):
-            channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.settle(host)
 
     def host_connect_error(self, state: State, host: Host, error: Exception) -> None:  # type: ignore[override]  # noqa: ARG002
-        self.unreachable[host.name] = str(error.args[0]) if error.args else type(error).__name__
+        self.unreachable[host.name] = connection.reason(host, error)
 
     def operation_host_start(self, state: State, host: Host, op_hash: str) -> None:  # type: ignore[override]
         self._tell(state, host, op_hash, "start")
@@ -307,7 +341,7 @@ class _Watcher(BaseStateCallback):
     def _tell(self, state: State, host: Host, op_hash: str, event: str) -> None:
         if self.progress is None or op_hash not in state.ops[host]:
             return
-        identity = next(iter(state.op_meta[op_hash].names))
+        identity = _named(state, op_hash)
         drift = self.board.host(host.name).drift
         if drift is not None and any(resource.id == identity for resource in drift.pending):
             self.progress(host.name, identity, event)
