@@ -22,7 +22,6 @@ from calm.startup.model import Deadline, Status, StepError
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 LOG_LINES = 10
-STOP_SECONDS = 10
 _CALL_SECONDS = 60
 _GONE = 404
 
@@ -95,14 +94,17 @@ class Stack:
         if look.state != "well":
             raise StepError(look.why, log=self.log(service.name))
 
-    def stop(self, name: str, *, seconds: int = STOP_SECONDS) -> Status:
-        """Stops a service, with time to finish; also one that Docker is about to start again."""
+    def stop(self, name: str, *, seconds: int | None = None) -> Status:
+        """Stops a service; also one that Docker is about to start again.
+
+        It has ``seconds`` to finish; None is its own time, the Compose file's ``stop_grace_period``.
+        """
         found = self.find(name)
         if found is None or found["State"]["Status"] in ("exited", "created", "dead"):
             return Status.STOPPED
         if found["State"]["Paused"]:
             self._call("unpause", found)
-        self._call("stop", found, t=seconds)
+        self._call("stop", found, **({} if seconds is None else {"t": seconds}))
         return Status.STOPPED
 
     def find(self, name: str) -> Mapping[str, Any] | None:
