@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from operations import agent, compose, document, host, lmstudio, schedules
+from operations import agent, compose, document, host, lmstudio, remedies, schedules
 
 host.begin()
 document.secrets()
@@ -18,4 +18,5 @@ compose.services()
 lmstudio.settings()
 agent.installed()
 schedules.jobs()
+remedies.heal()
 host.finish()

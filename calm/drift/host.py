@@ -12,7 +12,17 @@ from calm.drift.model import Context, HostDrift, Json
 if TYPE_CHECKING:
     from calm.settings import Settings
 
-PIECES = ("takeover", "secrets", "documents", "volumes", "services", "lmstudio", "agent", "schedules")
+PIECES = (
+    "takeover",
+    "secrets",
+    "documents",
+    "volumes",
+    "services",
+    "lmstudio",
+    "agent",
+    "schedules",
+    "healing",
+)
 """In the order of application: a service needs its secrets, documents and volumes first."""
 
 
