@@ -20,7 +20,11 @@ from calm.onhost.together import together
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 """In the order in which Compose looks for its file."""
 
-PARTS = {"agent": "calm.onhost.agent", "schedules": "calm.onhost.schedules"}
+PARTS = {
+    "agent": "calm.onhost.agent",
+    "healing": "calm.onhost.findings",
+    "schedules": "calm.onhost.schedules",
+}
 """Further parts of the request, each read by the ``read(part, root)`` of its module."""
 
 
