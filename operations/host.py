@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gevent
+import gevent  # type: ignore[import-untyped]
 from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.api.command import FunctionCommand
@@ -157,7 +157,7 @@ def _read(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _becomes() -> str | None:
-    """As whom commands run on this host, if not as whoever logs in: for the inventory to be seen in a plan."""
+    """As whom commands run on this host, if not as whoever logs in; a plan says it."""
     for way in ("sudo", "doas", "dzdo"):
         if host.data.get(f"_{way}"):
             return f"{host.data.get(f'_{way}_user') or 'root'}, by {way}: the inventory asks for it"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import select
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -32,6 +34,16 @@ _data = click.option("--data", multiple=True, metavar="K=V", help="A setting ove
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
 _every = click.option("--all", "every", is_flag=True, help="List what is as it should be, too.")
 _yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_canary = click.option(
+    "--canary",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Take the first N hosts first, and the others only if those are well then.",
+)
+_retry = click.option(
+    "--retry-failed", is_flag=True, help="Only the hosts that the last apply left unfinished."
+)
 _force = click.option("--force", is_flag=True, help="Take over a lock that somebody else holds.")
 
 
@@ -59,6 +71,9 @@ def validate(inventory: str | None, limit: tuple[str, ...], data: tuple[str, ...
 @_only
 @_data
 @_every
+@click.option(
+    "--out", type=click.Path(dir_okay=False), metavar="FILE", help="Keep it for `apply --plan FILE`."
+)
 @_json
 def plan(
     inventory: str | None,
@@ -66,23 +81,33 @@ def plan(
     only: tuple[str, ...],
     data: tuple[str, ...],
     every: bool,
+    out: str | None,
     as_json: bool,
 ) -> int:
     """Show what differs from the settings. Writes nothing on any host."""
-    from calm.fleet import work
+    from calm.fleet import planfile, work
 
     job = work.Job(target=_target(inventory, limit, data), only=only)
     _validated(job.target)
     outcome = _working(lambda: work.plan(job, every=every))
     _print(outcome, as_json)
+    if out is not None:
+        planfile.write(Path(out), job, outcome)
+        click.echo(f"The plan is in {out}. Apply exactly that: calm apply --plan {out}", err=True)
     return _code(outcome)
 
 
-@click.command(epilog="Examples: calm apply · calm apply --yes · calm apply --only document:app.yaml")
+@click.command(
+    epilog="Examples: calm apply · calm apply --only document:app.yaml · "
+    "calm apply inventories/fleet.py --canary 1 · calm apply --plan FILE"
+)
 @_inventory
 @_limit
 @_only
 @_data
+@click.option("--plan", "file", type=click.Path(dir_okay=False), metavar="FILE", help="Exactly this plan.")
+@_canary
+@_retry
 @_yes
 @_force
 @_every
@@ -92,6 +117,9 @@ def apply(
     limit: tuple[str, ...],
     only: tuple[str, ...],
     data: tuple[str, ...],
+    file: str | None,
+    canary: int,
+    retry_failed: bool,
     yes: bool,
     force: bool,
     every: bool,
@@ -101,8 +129,16 @@ def apply(
     from calm.fleet import work
 
     job = work.Job(target=_target(inventory, limit, data), only=only, force=force)
+    if file is not None:
+        job = _planned(job, Path(file))
+    if retry_failed:
+        unfinished = _unfinished(job.target)
+        if not unfinished:
+            click.echo("The last apply left no host of this inventory unfinished.", err=True)
+            return Exit.OK
+        job = job.on(unfinished)
     _validated(job.target)
-    return _converge(job, yes=yes, every=every, as_json=as_json)
+    return _converge(job, yes=yes, every=every, as_json=as_json, canary=canary)
 
 
 @click.command(epilog="Example: calm rollback --limit gpu-1")
@@ -200,22 +236,38 @@ _STATUS_CODES = {
 }
 
 
-def _converge(job: Job, *, yes: bool, every: bool, as_json: bool) -> int:
+def _planned(job: Job, file: Path) -> Job:
+    from calm.fleet import planfile
+
+    try:
+        return planfile.read(file).job(job)
+    except planfile.PlanFileError as error:
+        raise CommandError(str(error), code=Exit.USAGE) from error
+
+
+def _unfinished(target: Target) -> frozenset[str]:
+    from calm.fleet import memory
+
+    left = memory.failed(target)
+    return left if target.names is None else left & target.names
+
+
+def _converge(job: Job, *, yes: bool, every: bool, as_json: bool, canary: int = 0) -> int:
     """Plan, show, ask, apply: what apply, rollback and remove have in common."""
     from calm.fleet import work
 
     shown = _working(lambda: work.plan(job, every=every))
     if not shown.changes:
-        shown.document["command"] = "apply"
-        _print(shown, as_json)
-        return _code(shown)
+        done = work.unchanged(job, shown, every=every)
+        _print(done, as_json)
+        return _code(done)
     if not as_json:
         _print(shown, as_json=False)
     if not _agreed("Apply this?", yes=yes):
         click.echo("Nothing was changed.", err=True)
         return Exit.PENDING
-    progress = None if as_json else _progress
-    outcome = _working(lambda: work.apply(job, shown, every=every, progress=progress))
+    progress = None if as_json else _progress(shown)
+    outcome = _working(lambda: work.apply(job, shown, every=every, progress=progress, canary=canary))
     _print(outcome, as_json)
     return _code(outcome)
 
@@ -286,9 +338,17 @@ def _agreed(question: str, *, yes: bool) -> bool:
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _progress(host: str, resource: str, event: str) -> None:
-    if event != "start":
-        click.echo(f"{host}  {resource}  {event}", err=True)
+def _progress(shown: Outcome) -> Callable[[str, str, str], None]:
+    """A line per resource that is through, with how far its host is."""
+    total = {row["name"]: len(row["resources"]) for row in shown.document["hosts"]}
+    through: Counter[str] = Counter()
+
+    def tell(host: str, resource: str, event: str) -> None:
+        if event != "start":
+            through[host] += 1
+            click.echo(f"{host}  {through[host]}/{total[host]}  {resource}  {event}", err=True)
+
+    return tell
 
 
 def _print(outcome: Outcome, as_json: bool) -> None:
@@ -302,12 +362,14 @@ def _print(outcome: Outcome, as_json: bool) -> None:
 
 def _code(outcome: Outcome) -> int:
     rows = outcome.document["hosts"]
-    codes = [_STATUS_CODES[row["status"]] for row in rows]
-    codes += [Exit.INVALID for row in rows if row["error"] and row["error"]["code"] == "settings"]
-    codes += [
-        Exit.UNHEALTHY
-        for row in rows
-        for resource in row["resources"]
-        if resource["result"] == "failed" and "healthy" in (resource["reason"] or "")
-    ]
-    return worst(codes)
+    return worst(_row_code(row) for row in rows)
+
+
+def _row_code(row: Mapping[str, Any]) -> Exit:
+    """What one host says: a service that does not come up well is no failure to change it."""
+    if row["error"] and row["error"]["code"] == "settings":
+        return Exit.INVALID
+    failed = [resource["reason"] or "" for resource in row["resources"] if resource["result"] == "failed"]
+    if row["status"] == "failed" and not row["error"] and failed and all("healthy" in why for why in failed):
+        return Exit.UNHEALTHY
+    return _STATUS_CODES[row["status"]]

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from calm.drift.model import HostDrift, Resource
+    from calm.fleet.agreed import Agreed
     from calm.settings import Settings
 
 
@@ -34,7 +35,8 @@ class HostRun:
     """One host in one pass.
 
     ``metas`` are pyinfra's operation results by resource id; ``passed_over`` are pending resources that
-    this pass was not asked to converge.
+    this pass was not asked to converge. ``becomes`` says as whom commands run there, if not as whoever
+    logs in; ``health`` is what the host's agent answered, if it was asked.
     """
 
     name: str
@@ -44,6 +46,8 @@ class HostRun:
     drift: HostDrift | None = None
     passed_over: tuple[str, ...] = ()
     error: HostError | None = None
+    becomes: str | None = None
+    health: Mapping[str, Any] = field(default_factory=dict)
     metas: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
 
@@ -51,6 +55,24 @@ class HostRun:
         """The resource with that id."""
         assert self.drift is not None
         return next(resource for resource in self.drift.resources if resource.id == identity)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a plan says of this host beside its changes."""
+        own = (f"commands run there as {self.becomes}",) if self.becomes else ()
+        return own + (self.drift.notes if self.drift else ())
+
+    @property
+    def sick_services(self) -> tuple[str, ...]:
+        """Services of the stack that are not as a health gate wants them."""
+        if self.state is None or self.settings is None:
+            return ()
+        return tuple(
+            container["service"] or container["name"]
+            for container in self.state.get("containers") or ()
+            if container["project"] == self.settings.docker.project
+            and (container["health"] == "unhealthy" or container["state"] in ("restarting", "dead"))
+        )
 
     def failed(self) -> tuple[str, ...]:
         """Ids of the resources that failed or were skipped so far, in order."""
@@ -68,8 +90,8 @@ class Board:
     """One pass: who runs it, with which choices, and what is known of each host.
 
     ``chosen`` narrows the resources of a host (``--only``); ``settings_for`` replaces a host's settings
-    (rollback); ``desired`` is ``present`` or ``absent`` (remove); ``expected`` has the (id, action) pairs
-    by host that a person has agreed to.
+    (rollback); ``desired`` is ``present`` or ``absent`` (remove); ``agreed`` is what a person has said yes
+    to; ``reads`` are further files for the probe; ``snapshots`` asks each host's agent for one, too.
     """
 
     run_id: str = field(default_factory=lambda: secrets.token_hex(8))
@@ -78,7 +100,9 @@ class Board:
     desired: str = "present"
     chosen: Callable[[HostDrift], HostDrift] = _all
     settings_for: Callable[[Settings, Mapping[str, Any]], Settings] | None = None
-    expected: Mapping[str, frozenset[tuple[str, str]]] | None = None
+    agreed: Agreed | None = None
+    reads: Mapping[str, Any] = field(default_factory=dict)
+    snapshots: bool = False
     lock_held: bool = False
     force: bool = False
     hosts: dict[str, HostRun] = field(default_factory=dict)
@@ -88,6 +112,22 @@ class Board:
         if name not in self.hosts:
             self.hosts[name] = HostRun(name=name, digest_key=secrets.token_hex(32))
         return self.hosts[name]
+
+
+@dataclass(kw_only=True)
+class Pass:
+    """What one pass came to. ``unreachable`` has the reason by host name, in the inventory's order."""
+
+    board: Board
+    hosts: tuple[str, ...]
+    unreachable: dict[str, HostError] = field(default_factory=dict)
+
+    def joined(self, later: Pass) -> Pass:
+        """This pass with what ``later`` has come to in the place of what was known of its hosts."""
+        hosts = {**self.board.hosts, **later.board.hosts}
+        stale = {name: why for name, why in self.unreachable.items() if name not in later.board.hosts}
+        board = replace(later.board, hosts=hosts)
+        return Pass(board=board, hosts=self.hosts, unreachable=stale | later.unreachable)
 
 
 _current = Board()

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
 from calm.drift.model import Change, HostDrift, Resource
-from calm.fleet.board import HostRun
+from calm.fleet.board import HostError, HostRun
 from calm.onhost import parse
 
 Document = dict[str, Any]
 
 _SIGNS = {"create": "+", "update": "~", "recreate": "±", "remove": "-"}
 _COLOURS = {"create": "green", "update": "yellow", "recreate": "yellow", "remove": "red"}
+_MIDWAY = {"lost": "failed", "canary": "drifted"}
+"""Errors of a host of which it is known what was to change, and what becomes of its status."""
 _ORIGINS = {
     "new": "new",
     "settings": "settings changed",
@@ -27,7 +29,7 @@ def document(
     command: str,
     hosts: Iterable[str],
     runs: Mapping[str, HostRun],
-    unreachable: Mapping[str, str],
+    unreachable: Mapping[str, HostError],
     *,
     every: bool,
 ) -> Document:
@@ -38,15 +40,50 @@ def document(
 
 def text(whole: Document, *, notes: Mapping[str, tuple[str, ...]]) -> str:
     """What a person reads: by host, then by resource, and one line at the end that sums it up."""
+    several = len(whole["hosts"]) > 1
     lines: list[str] = []
-    for row in whole["hosts"]:
+    for row in sorted(whole["hosts"], key=_in_trouble):
         told = (
             _result_lines(row)
             if whole["command"] == "apply"
             else _host_lines(row, notes.get(row["name"], ()))
         )
         lines += [*told, ""]
+    if several:
+        lines += [*_table(whole), ""]
     return "\n".join([*lines, summary_line(whole)])
+
+
+def _in_trouble(row: Document) -> bool:
+    """What somebody has to look at comes last, where it is seen."""
+    return bool(row["error"]) or row["status"] == "failed"
+
+
+def _table(whole: Document) -> list[str]:
+    """A row per host: its status, how many resources were changed or would be, and how many failed."""
+    applied = whole["command"] == "apply"
+    lines = [("HOST", "STATUS", "CHANGED" if applied else "TO CHANGE", "FAILED", "WHY")]
+    for row in whole["hosts"]:
+        results = [resource["result"] for resource in row["resources"]]
+        bad = [
+            resource
+            for resource in row["resources"]
+            if resource["refused"] or resource["result"] in ("failed", "skipped")
+        ]
+        changed = results.count("changed") if applied else len(results) - len(bad)
+        why = row["error"]["code"] if row["error"] else ", ".join(resource["id"] for resource in bad[:2])
+        lines.append((row["name"], row["status"], str(changed), str(len(bad)), why))
+    return columns(lines)
+
+
+def columns(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table, its cells padded to the widest; the first line is its head."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    padded = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    ]
+    return [click.style(padded[0], bold=True), *padded[1:]]
 
 
 def summary_line(whole: Document) -> str:
@@ -55,8 +92,9 @@ def summary_line(whole: Document) -> str:
     hosts = f"{count['hosts']} host{'' if count['hosts'] == 1 else 's'}"
     failed = f", {count['failed']} failed" if count["failed"] else ""
     if whole["command"] == "apply":
-        changed = count["create"] + count["update"] + count["remove"] - count["failed"]
-        return f"Apply: {max(changed, 0)} changed, {count['unchanged']} as they should be{failed} on {hosts}"
+        results = [resource["result"] for row in whole["hosts"] for resource in row["resources"]]
+        changed = f"{results.count('changed')} changed, {count['unchanged']} as they should be"
+        return f"Apply: {changed}{failed} on {hosts}"
     change = f"{count['create']} to create, {count['update']} to change, {count['remove']} to remove"
     return f"Plan: {change}{failed} on {hosts}"
 
@@ -93,22 +131,18 @@ def _effect_message(answer: str) -> str | None:
     return next((result["message"] for result in results if result["status"] == "failed"), None)
 
 
-def _host(command: str, name: str, run: HostRun | None, down: str | None, *, every: bool) -> Document:
+def _host(command: str, name: str, run: HostRun | None, down: HostError | None, *, every: bool) -> Document:
     row: Document = {"name": name, "status": "converged", "error": None, "left_out": [], "resources": []}
-    if down is not None or run is None:
-        message = down or "The host was not reached."
-        hint = "Check that it is up and that `ssh` reaches it; the others were not held up."
-        return row | {
-            "status": "unreachable",
-            "error": {"code": "unreachable", "message": message, "hint": hint},
-        }
-    if run.error is not None or run.drift is None:
-        error = run.error.to_json() if run.error else _no_answer()
+    if down is not None:
+        return row | {"status": "unreachable", "error": down.to_json()}
+    if run is None or run.drift is None or (run.error is not None and run.error.code not in _MIDWAY):
+        error = run.error.to_json() if run and run.error else _no_answer()
         return row | {"status": "failed", "error": error}
     row["left_out"] = [{"id": left.id, "reason": left.reason} for left in run.drift.left_out]
     shown = run.drift.resources if every else run.drift.pending
     row["resources"] = [_resource(command, resource, run) for resource in shown]
-    row["status"] = _status(command, run.drift, run)
+    row["status"] = _MIDWAY[run.error.code] if run.error else _status(command, run.drift, run)
+    row["error"] = run.error.to_json() if run.error else None
     if command == "apply":
         row["places"] = _places(run)
     return row
@@ -262,4 +296,4 @@ def _value(value: Any, change: Document) -> str:
     return str(value)
 
 
-__all__ = ["Change", "Document", "document", "outcome", "reason", "summary_line", "text"]
+__all__ = ["Change", "Document", "columns", "document", "outcome", "reason", "summary_line", "text"]

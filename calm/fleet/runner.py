@@ -16,11 +16,10 @@ import pyinfra_cli  # noqa: F401, I001  # first: it lets gevent patch the standa
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from typing import Any
 
-import gevent
+import gevent  # type: ignore[import-untyped]
 import pyinfra
 from paramiko import SSHException
 from pyinfra.api import Config, Host, Inventory, State
@@ -37,6 +36,7 @@ from pyinfra_cli.util import load_deploy_file
 
 from calm.fleet import board as boards
 from calm.fleet import connection
+from calm.fleet.board import Pass
 from calm.fleet.layers import layers
 from calm.fleet.payload import Payload
 from calm.fleet.targets import InventoryError, NoHostError, Target
@@ -49,22 +49,6 @@ LEASE_SECONDS = 120
 
 Progress = Callable[[str, str, str], None]
 """Called with host, resource id and ``start``, ``done`` or ``failed``."""
-
-
-@dataclass(kw_only=True)
-class Pass:
-    """What one pass came to. ``unreachable`` has the reason by host name, in the inventory's order."""
-
-    board: boards.Board
-    hosts: tuple[str, ...]
-    unreachable: dict[str, boards.HostError] = field(default_factory=dict)
-
-    def joined(self, later: Pass) -> Pass:
-        """This pass with what ``later`` has come to in the place of what was known of its hosts."""
-        hosts = {**self.board.hosts, **later.board.hosts}
-        stale = {name: why for name, why in self.unreachable.items() if name not in later.board.hosts}
-        board = replace(later.board, hosts=hosts)
-        return Pass(board=board, hosts=self.hosts, unreachable=stale | later.unreachable)
 
 
 def validate(target: Target) -> dict[str, Settings | SettingsError]:

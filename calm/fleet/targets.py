@@ -21,12 +21,16 @@ class NoHostError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """The hosts of one command. ``data`` lies over every host's settings, as ``--data`` gave it."""
+    """The hosts of one command. ``data`` lies over every host's settings, as ``--data`` gave it.
+
+    ``names`` narrows further what ``limit`` leaves, by whole names: the hosts of one pass of several.
+    """
 
     inventory: Path
     checkout: Path
     limit: tuple[str, ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
+    names: frozenset[str] | None = None
 
     @property
     def source(self) -> str:

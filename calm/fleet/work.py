@@ -5,17 +5,19 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from calm.fleet import generations, report
-from calm.fleet.board import Board, HostRun
+from calm.fleet import generations, memory, report
+from calm.fleet.agreed import Agreed
+from calm.fleet.agreed import shown as agreement
+from calm.fleet.board import Board, HostError, Pass
 from calm.fleet.choice import chosen
 
 if TYPE_CHECKING:
-    from calm.fleet.runner import Pass, Progress
+    from calm.fleet.runner import Progress
     from calm.fleet.targets import Target
     from calm.settings import Settings
 
@@ -26,42 +28,64 @@ SettingsFor = Callable[["Settings", Mapping[str, Any]], "Settings"]
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What a command wants of its hosts. ``settings_for`` and ``desired`` serve rollback and remove."""
+    """What a command wants of its hosts. ``settings_for`` and ``desired`` serve rollback and remove.
+
+    ``agreed`` is set where a plan file says what may change.
+    """
 
     target: Target
     only: tuple[str, ...] = ()
     force: bool = False
     desired: str = "present"
     settings_for: SettingsFor | None = None
+    agreed: Agreed | None = None
 
-    def board(self, *, settings_for: SettingsFor | None = None) -> Board:
-        """A new board for one pass of this job; ``settings_for`` in the place of the job's own."""
+    def board(self, *, agreed: Agreed | None = None) -> Board:
+        """A new board for one pass of this job; ``agreed`` in the place of the job's own."""
         return Board(
             who=who(),
             desired=self.desired,
             force=self.force,
             chosen=partial(chosen, only=self.only),
-            settings_for=settings_for or self.settings_for,
+            settings_for=self.settings_for,
+            agreed=agreed or self.agreed,
         )
+
+    def check(self) -> Board:
+        """A new board for the look after an apply.
+
+        A rollback has made the settings of before those of now: to go back once more would not verify it.
+        """
+        board = self.board()
+        board.settings_for = generations.present if self.settings_for else None
+        board.agreed = None
+        return board
+
+    def on(self, names: frozenset[str]) -> Job:
+        """This job on those hosts alone."""
+        return replace(self, target=replace(self.target, names=names))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """A document as ``--json`` prints it, and the notes of each host."""
+    """What a command came to: a document as ``--json`` prints it, and the pass that it tells of."""
 
     document: report.Document
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    passed: Pass
 
     @property
-    def pending(self) -> bool:
-        """Whether any host has something to change or to refuse."""
-        return any(row["resources"] for row in self.document["hosts"])
+    def notes(self) -> dict[str, tuple[str, ...]]:
+        """What a plan says beside the changes, by host."""
+        return {name: run.notes for name, run in self.passed.board.hosts.items()}
 
     @property
     def changes(self) -> bool:
         """Whether apply could change anything."""
         return any(
-            resource["action"] != "none" for row in self.document["hosts"] for resource in row["resources"]
+            resource["action"] != "none"
+            for row in self.document["hosts"]
+            if row["error"] is None
+            for resource in row["resources"]
         )
 
 
@@ -69,23 +93,35 @@ def plan(job: Job, *, every: bool = False) -> Outcome:
     """What differs on each host. Nothing is written anywhere."""
     from calm.fleet import runner
 
-    return _outcome("plan", runner.look(job.target, job.board()), every=every)
+    return outcome("plan", runner.look(job.target, job.board()), every=every)
 
 
-def apply(job: Job, shown: Outcome, *, every: bool, progress: Progress | None) -> Outcome:
+def apply(job: Job, shown: Outcome, *, every: bool, progress: Progress | None, canary: int = 0) -> Outcome:
     """Change what ``shown`` named, then look again: whatever is left is a failure.
 
-    A host on which other resources differ now than ``shown`` said is not touched.
+    Takes only the hosts that ``shown`` had something for, and leaves one alone on which other resources
+    differ now. With ``canary`` the first so many go first, and the others only if those are well then.
     """
-    from calm.fleet import runner
+    pending = _pending(shown)
+    memory.remember(job.target, tried=shown.passed.hosts, left=(*pending, *_troubled(shown)))
+    passed, left = shown.passed, dict[str, tuple[str, ...]]()
+    agreed = job.agreed or agreement(shown.document)
+    for wave, rest in _waves(pending, canary):
+        changed, again = _wave(job.on(frozenset(wave)), agreed, progress)
+        passed, left = passed.joined(changed), left | _left(again)
+        if rest and not _well(changed, again, left):
+            passed = passed.joined(_held(changed, wave, rest, shown))
+            break
+    done = _marked(outcome("apply", passed, every=every), left)
+    memory.remember(job.target, tried=shown.passed.hosts, left=_troubled(done))
+    return done
 
-    board = job.board()
-    board.expected = _expected(shown)
-    first = runner.converge(job.target, board, progress)
-    done = _outcome("apply", first, every=every)
-    # A rollback has made the settings of before those of now: to go back once more would not verify it.
-    again = runner.look(job.target, job.board(settings_for=generations.present if job.settings_for else None))
-    return _verified(done, again)
+
+def unchanged(job: Job, shown: Outcome, *, every: bool) -> Outcome:
+    """What an apply comes to that has nothing to change."""
+    done = outcome("apply", shown.passed, every=every)
+    memory.remember(job.target, tried=shown.passed.hosts, left=_troubled(done))
+    return done
 
 
 def who() -> str:
@@ -93,36 +129,86 @@ def who() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()} pid {os.getpid()}"
 
 
-def _outcome(command: str, result: Pass, *, every: bool) -> Outcome:
-    runs = result.board.hosts
-    whole = report.document(command, result.hosts, runs, result.unreachable, every=every)
-    return Outcome(document=whole, notes={name: _notes(run) for name, run in runs.items()})
+def outcome(command: str, passed: Pass, *, every: bool) -> Outcome:
+    """The document of a pass, as what ``command`` came to."""
+    whole = report.document(command, passed.hosts, passed.board.hosts, passed.unreachable, every=every)
+    return Outcome(document=whole, passed=passed)
 
 
-def _notes(run: HostRun) -> tuple[str, ...]:
-    return run.drift.notes if run.drift else ()
-
-
-def _expected(shown: Outcome) -> dict[str, frozenset[tuple[str, str]]]:
-    return {
-        row["name"]: frozenset((resource["id"], resource["action"]) for resource in row["resources"])
+def _pending(shown: Outcome) -> tuple[str, ...]:
+    return tuple(
+        row["name"]
         for row in shown.document["hosts"]
+        if row["error"] is None and row["status"] != "converged"
+    )
+
+
+def _troubled(done: Outcome) -> tuple[str, ...]:
+    return tuple(row["name"] for row in done.document["hosts"] if row["error"] or row["status"] == "failed")
+
+
+def _waves(names: tuple[str, ...], canary: int) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The hosts that go together, and those that wait for them."""
+    parts = [names[:canary], names[canary:]] if canary else [names]
+    parts = [part for part in parts if part]
+    for number, part in enumerate(parts):
+        yield part, tuple(name for later in parts[number + 1 :] for name in later)
+
+
+def _wave(job: Job, agreed: Agreed, progress: Progress | None) -> tuple[Pass, Pass]:
+    """Converge those hosts, and look again at those that came through."""
+    from calm.fleet import runner
+
+    changed = runner.converge(job.target, job.board(agreed=agreed), progress)
+    through = frozenset(
+        name for name, run in changed.board.hosts.items() if run.error is None and run.drift is not None
+    )
+    if not through:
+        return changed, Pass(board=Board(), hosts=())
+    return changed, runner.look(replace(job.target, names=through), job.check())
+
+
+def _left(again: Pass) -> dict[str, tuple[str, ...]]:
+    """What a second look still finds different, by host."""
+    found = {
+        name: tuple(resource.id for resource in run.drift.pending if not resource.refused)
+        for name, run in again.board.hosts.items()
+        if run.drift is not None
     }
+    return {name: ids for name, ids in found.items() if ids}
 
 
-def _verified(done: Outcome, again: Pass) -> Outcome:
-    """Mark as failed what a second look still finds different."""
+def _well(changed: Pass, again: Pass, left: Mapping[str, tuple[str, ...]]) -> bool:
+    """Whether every host of a wave came out as it should be, with no service of it in trouble."""
+    rows = outcome("apply", changed, every=False).document["hosts"]
+    sick = any(run.sick_services for run in again.board.hosts.values())
+    return not sick and not left and all(row["status"] == "converged" for row in rows)
+
+
+def _held(changed: Pass, wave: tuple[str, ...], rest: tuple[str, ...], shown: Outcome) -> Pass:
+    """The hosts that are not touched, since those before them did not come out well."""
+    board = Board()
+    for name in rest:
+        run = replace(shown.passed.board.hosts[name])
+        run.error = HostError(
+            code="canary",
+            message=f"Not changed, since {', '.join(wave)} did not come out well.",
+            hint="Mend that first; then apply again.",
+        )
+        board.hosts[name] = run
+    return Pass(board=board, hosts=changed.hosts)
+
+
+def _marked(done: Outcome, left: Mapping[str, tuple[str, ...]]) -> Outcome:
+    """Mark as failed what a second look still found different."""
     for row in done.document["hosts"]:
-        run = again.board.hosts.get(row["name"])
-        if row["status"] != "converged" or run is None or run.drift is None:
-            continue
-        left = [resource for resource in run.drift.pending if not resource.refused]
-        if left:
+        ids = left.get(row["name"])
+        if row["status"] == "converged" and ids:
             row["status"] = "failed"
             row["error"] = {
                 "code": "left",
-                "message": f"Still different after apply: {', '.join(resource.id for resource in left)}.",
+                "message": f"Still different after apply: {', '.join(ids)}.",
                 "hint": "Something else on the host changes it back; `calm plan` shows the fields.",
             }
-            done.document["summary"]["failed"] += len(left)
+            done.document["summary"]["failed"] += len(ids)
     return done

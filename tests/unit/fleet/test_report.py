@@ -54,13 +54,18 @@ GOLDEN = """\
 
 gpu-2: unreachable
   No route to host
-  Check that it is up and that `ssh` reaches it; the others were not held up.
+  Check that it is up.
+
+HOST    STATUS       TO CHANGE  FAILED  WHY
+@local  failed       2          1       service:postgres
+gpu-2   unreachable  0          0       unreachable
 
 Plan: 1 to create, 1 to change, 0 to remove, 2 failed on 2 hosts"""
 
 
 def plan(run: HostRun) -> report.Document:
-    down = {"gpu-2": "No route to host"}
+    hint = "Check that it is up."
+    down = {"gpu-2": HostError(code="unreachable", message="No route to host", hint=hint)}
     return report.document("plan", ["@local", "gpu-2"], {"@local": run}, down, every=False)
 
 
