@@ -8,7 +8,7 @@ machines = (
     ["desk-1", "desk-2", "gpu-1", "gpu-2"],
     {
         "ssh_user": "ana",
-        # A host whose key is not in known_hosts is not talked to.
+        # A host whose key is not in known_hosts is not talked to. calm's default; plain pyinfra's is not.
         "ssh_strict_host_key_checking": "yes",
         "calm": {
             "docker": {"postgres": {"max_connections": 40}},
