@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -28,7 +28,7 @@ class Target:
 
     url: str
     model: str
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
 
     @property
     def headers(self) -> list[tuple[str, str]]:
