@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from calm.settings import Settings
 
 MODE = "0644"
-"""redis and the relay read theirs as users of their own. No owned document holds a secret."""
+"""redis and the relay read theirs as users of their own. None of calm's secrets stands in a document."""
+
+CLOSED = "0600"
+"""Of a Compose file with a secret that the user wrote among the raw keys of the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +57,15 @@ def owned(host: Host) -> tuple[Owned, ...]:
             id=identity,
             path=where[identity],
             content=content,
+            mode=CLOSED if identity == "document:compose" and _holds_a_secret(host.settings) else MODE,
             needs=("takeover", "document:compose-extra") if identity == "document:compose" else (),
         )
         for identity, content in contents.items()
     )
+
+
+def _holds_a_secret(settings: Settings) -> bool:
+    return to_json(settings) != to_json(settings, mask=False)
 
 
 def _contents(host: Host) -> dict[str, str]:

@@ -152,6 +152,16 @@ def test_a_place_that_cannot_be_used_is_refused_and_left_alone(entry: dict[str, 
     assert (resource.action, resource.effects) == (Action.NONE, ())
 
 
+@pytest.mark.parametrize(
+    ("environment", "mode"), [({"LOG_LEVEL": "DEBUG"}, "0644"), ({"OPENAI_API_KEY": "sk-1"}, "0600")]
+)
+def test_a_compose_file_with_the_users_own_secret_is_closed(environment: Any, mode: str) -> None:
+    settings = {"docker": {"agent_api": {"environment": environment}}}
+    modes = {document.id: document.mode for document in owned(context(settings))}
+    assert modes.pop("document:compose") == mode
+    assert set(modes.values()) == {"0644"}, "redis and the relay read theirs as users of their own"
+
+
 def test_a_read_only_folder_is_no_matter_where_nothing_has_to_change() -> None:
     entry = {**file(wanted().path, wanted().content, mode=wanted().mode), "writable": False}
     assert not of(documents.compare(host(entries={COMPOSE: entry}))).pending
