@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from calm.drift.model import Context, HostDrift, Json
+from calm.drift.record import unreadable
 
 if TYPE_CHECKING:
     from calm.settings import Settings
@@ -40,7 +41,7 @@ def compare(context: Context) -> HostDrift:
     return HostDrift(
         resources=tuple(resource for part in parts for resource in part.resources),
         left_out=tuple(left for part in parts for left in part.left_out),
-        notes=tuple(note for part in parts for note in part.notes),
+        notes=(*unreadable(context.state), *(note for part in parts for note in part.notes)),
         record=_joined(part.record for part in parts),
     )
 

@@ -26,5 +26,13 @@ def after(old: Mapping[str, Any], new: Mapping[str, Any], *, failed: Collection[
     return whole
 
 
+def unreadable(state: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note about a record that cannot be read: a plan without one knows no origins."""
+    error = state.get("record_error")
+    if not error:
+        return ()
+    return (f"{error}: who changed what is not known now, and there is no generation to roll back to",)
+
+
 def _names(key: str, section: str) -> set[str]:
     return {key, f"{section.removesuffix('s')}:{key}"}

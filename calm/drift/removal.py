@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from calm.drift import schedules
 from calm.drift.model import Action, Change, Context, HostDrift, Json, Origin, Resource
+from calm.drift.record import unreadable
 
 LABEL = "calm.project"
 CLEARED: dict[str, Json] = {"documents": {}, "services": {}, "schedules": {}, "agent": None, "settings": None}
@@ -72,4 +73,7 @@ def _gone(
 
 def _kept(context: Context) -> tuple[str, ...]:
     root = context.state["root"]["path"]
-    return (f"volumes stay, and so do {root}/secrets, {root}/backups and {root}/journal.db",)
+    return (
+        *unreadable(context.state),
+        f"volumes stay, and so do {root}/secrets, {root}/backups and {root}/journal.db",
+    )

@@ -20,6 +20,9 @@ from calm.onhost.together import together
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 """In the order in which Compose looks for its file."""
 
+RECORD_PARTS = ("documents", "docker", "schedules", "secrets", "services", "settings", "volumes")
+"""What has to be an object in a record, where it is there at all."""
+
 PARTS = {
     "agent": "calm.onhost.agent",
     "healing": "calm.onhost.findings",
@@ -130,10 +133,14 @@ def _record(root: Root) -> dict[str, Any]:
         record = json.loads(found.data or b"")
     except ValueError:
         record = None
-    if isinstance(record, dict):
+    if _is_record(record):
         return {"record": record, "record_error": None}
-    reason = "is not JSON" if found.status == "file" else f"is {found.status.replace('_', ' ')}"
+    reason = "is no record of calm's" if found.status == "file" else f"is {found.status.replace('_', ' ')}"
     return {"record": None, "record_error": f"{os.path.join(root.path, 'record.json')} {reason}"}
+
+
+def _is_record(found: Any) -> bool:
+    return isinstance(found, dict) and all(isinstance(found.get(part) or {}, dict) for part in RECORD_PARTS)
 
 
 def _secrets(root: Root, names: Any, masker: Masker) -> dict[str, Any]:

@@ -209,6 +209,25 @@ def test_a_socket_without_the_right_to_it_is_denied(tmp_path: Path) -> None:
     assert "usermod -aG docker" in found["error"]
 
 
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("{}", True),
+        ('{"services": {"redis": {}}, "documents": null}', True),
+        ("{garbage", False),
+        ("[]", False),
+        ('{"secrets": "x"}', False),
+        ('{"documents": 3}', False),
+    ],
+)
+def test_a_record_that_is_none_is_told(tmp_path: Path, text: str, good: bool) -> None:
+    write(tmp_path / "record.json", text)
+    answer = probe(tmp_path)
+    assert (answer["record"] is not None) is good
+    assert (answer["record_error"] is None) is good
+    assert good or str(tmp_path / "record.json") in answer["record_error"]
+
+
 def test_the_engine_that_the_docker_command_would_use(tmp_path: Path) -> None:
     write(tmp_path / "config.json", '{"currentContext": "desktop-linux"}')
     meta = "fe9c6bd7a66301f49ca9b6a70b217107cd1284598bfc254700c989b916da791e"
