@@ -88,7 +88,7 @@ def journal_lines(document: Mapping[str, Any]) -> list[str]:
         *((each["since"], _finding(each)) for each in document["findings"]),
         *((each["at"], _remedy(each)) for each in document["remedies"]),
         *((each["at"], f"apply by {each['who']}") for each in document["applies"]),
-        *((each["at"], f"bench {each['mode']}") for each in document["bench"]),
+        *((each["at"], f"bench {each['mode']}") for each in document["bench"] if each["mode"] != "samples"),
     ]
     lines = [f"{_time(at)}  {text}" for at, text in sorted(rows)]
     return lines or ["nothing happened in this time"]
