@@ -91,12 +91,30 @@ def record() -> Commands:
     assert run.drift is not None
     assert run.state is not None
     failed = run.failed()
-    closing: tuple[Mapping[str, Any], ...] = ({"do": "record", "values": _recorded(run, failed)},)
+    closing: tuple[Mapping[str, Any], ...] = (
+        {"do": "record", "values": _recorded(run, failed)},
+        {"do": "journal", "body": _told(run, failed)},
+    )
     if not board.current().lock_held:
         closing += ({"do": "unlock"},)
     yield effects(closing)
     if failed:
         yield FunctionCommand(fail, (f"not converged: {', '.join(failed)}",), {})
+
+
+def _told(run: board.HostRun, failed: tuple[str, ...]) -> dict[str, Any]:
+    """What the host's journal keeps of this apply: no value, only what was done to what."""
+    assert run.drift is not None
+    return {
+        "resources": [
+            {
+                "id": resource.id,
+                "action": resource.action.value,
+                "result": "failed" if resource.id in failed else "changed",
+            }
+            for resource in run.drift.pending
+        ]
+    }
 
 
 def _recorded(run: board.HostRun, failed: tuple[str, ...]) -> dict[str, Any]:

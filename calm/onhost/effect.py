@@ -30,6 +30,7 @@ EFFECTS = {
     "restore": "backup_effects",
     "backup_generation": "backup_effects",
     "record": "backup_effects",
+    "journal": "journal_effects",
     "secret": "secret_effects",
     "take_secret": "secret_effects",
     "run": "command_effects",
