@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from calm.desired import old_stack
 from calm.drift import schedules
 from calm.drift.model import Action, Change, Context, HostDrift, Json, Origin, Resource
 from calm.drift.record import unreadable
 
 LABEL = "calm.project"
+MARKED = ("document:compose", "document:redis.conf")
+"""Documents that may lie where a stack of the user's own had one; calm's begin with a mark."""
+
+RESTORED = "what stood there before calm comes back, if anything did; a backup is kept"
 CLEARED: dict[str, Json] = {"documents": {}, "services": {}, "schedules": {}, "agent": None, "settings": None}
 """The record of a host that calm has left; what it says of secrets and volumes stays."""
 
@@ -45,7 +50,10 @@ def _agent(context: Context) -> Iterator[Resource]:
 
 def _documents(context: Context) -> Iterator[Resource]:
     for identity, recorded in (context.record.get("documents") or {}).items():
-        if recorded and "sha256" in recorded:
+        if identity in MARKED and recorded:
+            effect = {"do": "restore", "path": recorded["path"], "mark": old_stack.MARK}
+            yield replace(_gone(identity, "document", (effect,)), note=RESTORED)
+        elif recorded and "sha256" in recorded:
             expect = (context.state["files"].get(identity) or {}).get("sha256") or recorded["sha256"]
             effect = {"do": "remove_file", "path": recorded["path"], "expect": expect}
             yield _gone(identity, "document", (effect,))
@@ -53,7 +61,7 @@ def _documents(context: Context) -> Iterator[Resource]:
             yield replace(
                 _gone(identity, "document", ({"do": "restore", "path": recorded["path"]},)),
                 action=Action.UPDATE,
-                note="what stood there before calm comes back, if anything did; a backup is kept",
+                note=RESTORED,
             )
 
 

@@ -58,11 +58,19 @@ def _free(folder: Folder, name: str) -> str:
 
 
 def restore(run: Run, effect: dict[str, Any]) -> Outcome:
-    """``{path}``: puts the oldest backup back, which is what stood there before calm came."""
+    """``{path, mark}``: puts the oldest backup back, which is what stood there before calm came.
+
+    With ``mark`` the file is calm's own: if even the oldest begins with that, or there is none, it goes. What
+    comes back then may hold passwords, and its old mode is not known: it comes back for its owner alone.
+    """
     place = run.root.locate(effect["path"])
     with opened(run.root.path, (BACKUPS,), make=PRIVATE_FOLDER) as folder:
         copies = _copies(folder, _name(place))
         data = look(folder, copies[0]).data if copies else None
+    if "mark" in effect and (data is None or data.startswith(effect["mark"].encode())):
+        from calm.onhost.file_effects import remove_file
+
+        return remove_file(run, {"path": effect["path"]})
     if data is None:
         return Outcome("unchanged", "there is no backup of it")
     with parent(place) as above:
@@ -73,6 +81,8 @@ def restore(run: Run, effect: dict[str, Any]) -> Outcome:
             return Outcome("unchanged")
         keep(run, place, now)
         mode, owner = (now.mode, (now.found.st_uid, now.found.st_gid)) if now.found else (None, None)
+        if "mark" in effect:
+            mode = PRIVATE_FILE
         replace_file(above, place.name, data, mode=0o644 if mode is None else mode, owner=owner)
     return Outcome("done")
 

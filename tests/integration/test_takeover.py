@@ -122,6 +122,16 @@ def test_the_old_file_is_backed_up_and_closed(stack: Stack) -> None:
     assert POSTGRES not in (stack.folder / "stack" / "docker-compose.yml").read_text()
 
 
+def test_remove_gives_the_old_file_back(stack: Stack) -> None:
+    volumes = set(stack.docker("volume", "ls", "-q", "--filter", f"name={stack.project}").split())
+    result = stack.calm("remove", "--yes")
+    assert result.code == 0, result.said
+    assert (stack.folder / "stack" / "docker-compose.yml").read_text() == hand_written(stack)
+    assert set(stack.docker("volume", "ls", "-q", "--filter", f"name={stack.project}").split()) == volumes
+    assert stack.docker("ps", "-q", "--filter", f"name={stack.project}-mailer") != ""
+    assert POSTGRES not in result.said
+
+
 def test_a_volume_of_another_major_is_refused(build: Build) -> None:
     stack = build("major")
     volume = f"{stack.project}_old"

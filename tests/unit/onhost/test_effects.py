@@ -96,7 +96,7 @@ def test_a_broken_record_is_said_and_kept_aside(tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text("{half")
     answer = probe(tmp_path)
     assert answer["record"] is None
-    assert answer["record_error"] == f"{tmp_path}/record.json is not JSON"
+    assert answer["record_error"] == f"{tmp_path}/record.json is no record of calm's"
     effect(tmp_path, {"do": "record", "values": {"generation": 1}})
     assert probe(tmp_path)["record"]["generation"] == 1
     assert [path.read_text() for path in (tmp_path / "backups").glob("record.json.*.bak")] == ["{half"]
@@ -115,6 +115,22 @@ def test_a_generation_keeps_its_documents_and_settings(tmp_path: Path) -> None:
     assert kept["documents"]["x"]["backup"] is None
     effect(tmp_path, generation)
     assert len(list((tmp_path / "backups").glob("app.yaml.*.bak"))) == 1
+
+
+def test_restore_of_a_document_of_ours_takes_it_away_or_brings_the_old_one_back(tmp_path: Path) -> None:
+    path, restore = tmp_path / "stack.yml", {"do": "restore", "path": "stack.yml", "mark": "# Ours."}
+    for content in ("# Ours. 1\n", "# Ours. 2\n"):
+        effect(tmp_path, {"do": "write", "path": "stack.yml", "content": content})
+    assert statuses(effect(tmp_path, restore)) == ["done"]
+    assert not path.exists()
+    assert statuses(effect(tmp_path, restore)) == ["unchanged"]
+    for backup in (tmp_path / "backups").iterdir():
+        backup.unlink()
+    path.write_text("by hand, password: old-one\n")
+    effect(tmp_path, {"do": "write", "path": "stack.yml", "content": "# Ours. 3\n"})
+    assert statuses(effect(tmp_path, restore)) == ["done"]
+    assert path.read_text() == "by hand, password: old-one\n"
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_restore_brings_back_what_stood_there_before_calm(tmp_path: Path) -> None:
