@@ -45,9 +45,11 @@ def up(settings: Settings, root: Path, wish: Wish, lmstudio: LMStudio, report: R
     first: tuple[Outcome, ...] = ()
     steps: list[Step] = []
     if wish.docker and _has_docker(settings):
-        # The engine comes before the plan of the rest: without it there is nothing to plan.
-        first = graph.run([Step(name=ENGINE, act=engines.start)], deadline, report)
-        steps = _docker_steps(settings, root) if first[0].good else []
+        # These come before the plan of the rest: without them it is not known what there is to start.
+        stack = _stack(settings, root)
+        services: dict[str, Service] = {}
+        first = graph.run(_first_steps(stack, services), deadline, report)
+        steps = [_start_step(stack, service, services) for service in services.values()]
     if wish.lmstudio and _has_lmstudio(settings) and all(outcome.good for outcome in first):
         steps.append(_lmstudio_step(settings, wish, lmstudio, tuple(step.name for step in steps)))
     return (*first, *graph.run(steps, deadline, report))
@@ -100,21 +102,22 @@ def summary(outcomes: Sequence[Outcome], points: Sequence[Endpoint]) -> Mapping[
     }
 
 
-def _docker_steps(settings: Settings, root: Path) -> list[Step]:
-    stack = _stack(settings, root)
-    try:
-        services = stack.services()
-    except StepError as error:
-        return [Step(name=CONTAINERS, act=_raising(error))]
-    make = Step(name=CONTAINERS, act=lambda deadline: stack.make(services, deadline))
-    return [make, *(_start_step(stack, service, services) for service in services.values())]
+def _first_steps(stack: Stack, services: dict[str, Service]) -> list[Step]:
+    """The engine, and the containers; making them fills in ``services``."""
+
+    def make(deadline: Deadline) -> Status:
+        status, found = stack.made(deadline)
+        services.update(found)
+        return status
+
+    return [Step(name=ENGINE, act=engines.start), Step(name=CONTAINERS, act=make, needs=(ENGINE,))]
 
 
 def _start_step(stack: Stack, service: Service, services: Mapping[str, Service]) -> Step:
     below = [services[name] for name in service.needs]
     return Step(
         name=service.name,
-        needs=(CONTAINERS, *service.needs),
+        needs=service.needs,
         act=lambda deadline: stack.start(service, deadline, below),
         holds=lambda: stack.holds(service),
         undo=lambda: _quietly(lambda: stack.stop(service.name)),
@@ -171,14 +174,7 @@ def _services(stack: Stack) -> dict[str, Service]:
     try:
         return stack.services()
     except StepError:
-        return {}  # without a file there is nothing of ours to stop
-
-
-def _raising(error: StepError) -> Callable[[Deadline], Status]:
-    def act(_: Deadline) -> Status:
-        raise error
-
-    return act
+        return {}  # without a file that Compose can read there is nothing of ours to stop
 
 
 def _quietly(act: Callable[[], object]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,6 @@ class Stack:
 
     def services(self) -> dict[str, Service]:
         """The services that the Compose file has by default. Raises :class:`StepError`."""
-        if not self._file.is_file():
-            raise StepError(f"there is no {self._file}: run `calm apply` first")
         whole = json.loads(self._compose("config", "--format", "json", seconds=_CALL_SECONDS))
         services: Mapping[str, Any] = whole.get("services") or {}
         tasks = {
@@ -59,13 +58,25 @@ class Stack:
             for name, service in services.items()
         }
 
-    def make(self, services: Mapping[str, Service], deadline: Deadline) -> Status:
-        """Makes the containers, networks and images that are missing, and starts nothing."""
-        missing = [name for name in services if self.find(name) is None]
-        if not missing:
-            return Status.RUNNING
-        self._compose("create", "--no-recreate", *missing, seconds=max(deadline.left, 1))
-        return Status.STARTED
+    def made(self, deadline: Deadline) -> tuple[Status, dict[str, Service]]:
+        """Makes the containers, networks and images that are missing, and starts nothing.
+
+        On a new host Compose reads its file and makes everything at the same time, which saves a cold start
+        the reading.
+        """
+        if not self._file.is_file():
+            raise StepError(f"there is no {self._file}: run `calm apply` first")
+        if self._is_new():
+            with ThreadPoolExecutor(max_workers=1) as pool:
+                making = pool.submit(self._make, (), deadline)
+                services = self.services()
+                making.result()
+            return Status.STARTED, services
+        services = self.services()
+        missing = tuple(name for name in services if self.find(name) is None)
+        if missing:
+            self._make(missing, deadline)
+        return (Status.STARTED if missing else Status.RUNNING), services
 
     def start(self, service: Service, deadline: Deadline, below: Sequence[Service] = ()) -> Status:
         """Starts a service and waits until it is well. Raises :class:`StepError` with its last log lines.
@@ -135,6 +146,14 @@ class Stack:
         return tuple(line.rstrip() for line in text.splitlines() if line.strip())
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _is_new(self) -> bool:
+        with _told():
+            mine = {"label": [f"{PROJECT_LABEL}={self._project}"]}
+            return not Engine.found().get("/containers/json", all="1", filters=mine)
+
+    def _make(self, names: tuple[str, ...], deadline: Deadline) -> None:
+        self._compose("create", "--no-recreate", *names, seconds=max(deadline.left, 1))
 
     def _call(self, act: str, container: Mapping[str, Any], **query: Any) -> None:
         with _told():

@@ -129,7 +129,6 @@ FAULTS: dict[str, Fault] = {
         services=_below({**REDIS, "image": "calm-no-such-image:1", "pull_policy": "never"}),
         step="containers",
         says="calm-no-such-image",
-        skipped=("redis", "api"),
     ),
     "a port that is taken": Fault(
         services=_published, step="redis", says="a port that it publishes is taken", skipped=SKIPPED
@@ -225,7 +224,6 @@ MORE_FAULTS: dict[str, Fault] = {
         ),
         step="containers",
         says="/no/such/folder",
-        skipped=("redis", "api"),
     ),
     "a file mounted on a folder": Fault(
         services=_below({**REDIS, "volumes": ["/etc/hostname:/etc"]}), step="redis", says="", skipped=SKIPPED
@@ -248,14 +246,12 @@ MORE_FAULTS: dict[str, Fault] = {
         services=_below({**REDIS, "volumes": ["gone:/data"]}),
         step="containers",
         says="calm-no-such-volume",
-        skipped=("redis", "api"),
         more={"volumes": {"gone": {"external": True, "name": "calm-no-such-volume"}}},
     ),
     "a network that is external and not there": Fault(
         services=_below({**REDIS, "networks": ["gone"]}),
         step="containers",
         says="calm-no-such-network",
-        skipped=("redis", "api"),
         more={"networks": {"gone": {"external": True, "name": "calm-no-such-network"}}},
     ),
     "services that need each other": Fault(
@@ -280,13 +276,12 @@ MORE_FAULTS: dict[str, Fault] = {
         services=lambda _: {"api": shell("sleep 9", memroy="1G")}, step="containers", says="memroy"
     ),
     "more cpus than there are": Fault(
-        services=_below(shell("sleep 9", cpus=999)), step="containers", says="CPUs", skipped=("redis", "api")
+        services=_below(shell("sleep 9", cpus=999)), step="containers", says="CPUs"
     ),
     "a secret without its file": Fault(
         services=_below(shell("sleep 9", secrets=["gone"])),
         step="containers",
         says="no-such-file",
-        skipped=("redis", "api"),
         more={"secrets": {"gone": {"file": "./no-such-file"}}},
     ),
 }
@@ -354,7 +349,7 @@ def _cut_once_it_runs(host: Started, cut: threading.Event) -> None:
 def test_an_engine_that_is_not_there_is_the_first_step_to_fail(host: Started, tmp_path: Path) -> None:
     host.write(_stack(host))
     answer = host.calm("up", host=f"unix://{tmp_path}/none.sock")
-    assert (answer.code, answer.statuses) == (5, {"engine": "failed"})
+    assert (answer.code, answer.statuses) == (5, {"engine": "failed", "containers": "skipped"})
     assert "DOCKER_HOST" in answer.step("engine")["reason"]
 
 
