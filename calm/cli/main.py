@@ -26,6 +26,7 @@ _HOMES = {
         "journal",
     ),
     "calm.cli.startup": ("up", "down", "doctor"),
+    "calm.cli.pull": ("pull",),
     "calm.cli.bench": ("bench", "llm"),
 }
 """Where each command lives, so that ``calm snapshot`` does not import what only ``calm plan`` needs."""

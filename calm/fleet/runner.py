@@ -166,6 +166,9 @@ def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
     logging.getLogger("pyinfra").addHandler(logging.NullHandler())
     logging.getLogger("pyinfra").propagate = False
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
+    # An interrupt ends the command; gevent would print a traceback of wherever it struck, too.
+    hub = gevent.get_hub()
+    hub.NOT_ERROR = (*type(hub).NOT_ERROR, KeyboardInterrupt)
     inventory = _inventory(target)
     hosts = list(_limited(inventory, target))
     if not hosts:

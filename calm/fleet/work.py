@@ -169,13 +169,14 @@ def _wave(job: Job, agreed: Agreed, progress: Progress | None) -> tuple[Pass, Pa
 
 
 def _left(again: Pass) -> dict[str, tuple[str, ...]]:
-    """What a second look still finds different, by host."""
-    found = {
-        name: tuple(resource.id for resource in run.drift.pending if not resource.refused)
-        for name, run in again.board.hosts.items()
-        if run.drift is not None
-    }
-    return {name: ids for name, ids in found.items() if ids}
+    """What a second look still finds different, by host; nothing named where it could not look."""
+    left: dict[str, tuple[str, ...]] = dict.fromkeys(again.unreachable, ())
+    for name, run in again.board.hosts.items():
+        if run.drift is None or run.error is not None:
+            left[name] = ()
+        elif run.drift.pending:
+            left[name] = tuple(resource.id for resource in run.drift.pending)
+    return left
 
 
 def _well(changed: Pass, again: Pass, left: Mapping[str, tuple[str, ...]]) -> bool:
@@ -203,12 +204,22 @@ def _marked(done: Outcome, left: Mapping[str, tuple[str, ...]]) -> Outcome:
     """Mark as failed what a second look still found different."""
     for row in done.document["hosts"]:
         ids = left.get(row["name"])
-        if row["status"] == "converged" and ids:
+        if row["status"] == "converged" and ids is not None:
             row["status"] = "failed"
-            row["error"] = {
-                "code": "left",
-                "message": f"Still different after apply: {', '.join(ids)}.",
-                "hint": "Something else on the host changes it back; `calm plan` shows the fields.",
-            }
-            done.document["summary"]["failed"] += len(ids)
+            row["error"] = _why_left(ids)
+            done.document["summary"]["failed"] += len(ids) or 1
     return done
+
+
+def _why_left(ids: tuple[str, ...]) -> dict[str, str]:
+    if not ids:
+        return {
+            "code": "unseen",
+            "message": "All was applied, but the host could not be read again to see that it holds.",
+            "hint": "`calm plan` shows whether it does.",
+        }
+    return {
+        "code": "left",
+        "message": f"Still different after apply: {', '.join(ids)}.",
+        "hint": "Something else on the host changes it back; `calm plan` shows the fields.",
+    }
