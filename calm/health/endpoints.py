@@ -5,19 +5,20 @@ LM Studio answers unknown paths with status 200 and an error in the body, so a s
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from http.client import HTTPConnection, HTTPException, HTTPSConnection, RemoteDisconnected
+from typing import Any
+from urllib.parse import urlsplit
 
 from calm.health.model import Api, Endpoint, LoadedModel
-
-if TYPE_CHECKING:
-    import httpx
 
 TIMEOUT = 2.0
 SICK = frozenset({"error", "unhealthy", "down", "fail", "failed", "critical"})
@@ -151,27 +152,38 @@ def _ttl(entry: Mapping[str, Any]) -> float | None:
 
 
 def _get(url: str, *, timeout: float, token: str | None = None) -> Answer:
-    import httpx
-
+    # By the standard library, and no proxy of the environment: a client of a larger library takes longer to
+    # make than the question takes, every few seconds, and all that is asked here is this host's own.
+    headers = {"Accept": "application/json", "User-Agent": "calm"}
     # One connection for each question, closed at once: one kept open looks like a client that is served.
-    headers = {"Connection": "close"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    # No proxy of the environment: everything asked here is this host's own. Reading all certificates would
-    # take longer than the question, and plain HTTP has none.
-    verify = _certificates() if url.startswith("https:") else False
-    client = httpx.Client(timeout=timeout, trust_env=False, verify=verify, headers=headers)
-    started = time.perf_counter()
+    headers |= {"Connection": "close"} | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
-        with client:
-            response = client.get(url)
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+        connection, path = _connection(url, timeout)
+        with closing(connection):
+            started = time.perf_counter()
+            connection.request("GET", path, headers=headers)
+            response = connection.getresponse()
+            body = response.read()
+    except (HTTPException, OSError, ValueError) as error:
         return Answer(latency_ms=None, error=_reason(error, timeout))
     latency = round(1000 * (time.perf_counter() - started), 2)
+    good = 200 <= response.status < 300
     return Answer(
         latency_ms=latency,
-        status=response.status_code,
-        body=_body(response),
-        error=None if response.is_success else f"it answered with status {response.status_code}",
+        status=response.status,
+        body=_body(body),
+        error=None if good else f"it answered with status {response.status}",
     )
+
+
+def _connection(url: str, timeout: float) -> tuple[HTTPConnection, str]:
+    """A connection yet to be made, and what to ask it for. Raises ``ValueError`` if ``url`` is none."""
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if parts.scheme == "https":
+        return HTTPSConnection(host, port, timeout=timeout, context=_certificates()), path
+    return HTTPConnection(host, port, timeout=timeout), path
 
 
 def _token() -> str | None:
@@ -184,9 +196,9 @@ def _certificates() -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
-def _body(response: httpx.Response) -> Any:
+def _body(body: bytes) -> Any:
     try:
-        return response.json()
+        return json.loads(body)
     except ValueError:
         return None
 
@@ -206,11 +218,9 @@ def _short(error: object) -> str:
 
 
 def _reason(error: Exception, timeout: float) -> str:
-    import httpx
-
-    if isinstance(error, httpx.TimeoutException | TimeoutError):
+    if isinstance(error, TimeoutError):
         return f"no answer within {timeout:g} s"
-    if isinstance(error, httpx.ConnectError | ConnectionError):
+    if isinstance(error, ConnectionError) and not isinstance(error, RemoteDisconnected):
         return "nothing listens there, or it refuses to talk"
     return f"no proper answer ({type(error).__name__})"
 

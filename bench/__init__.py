@@ -1,0 +1,1 @@
+"""What is measured, against whom: ``python -m bench``; the last results are in bench/README.md."""

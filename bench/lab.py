@@ -1,0 +1,56 @@
+"""A host to measure on: the tests' engine, a stack of its own, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+os.environ["CALM_PLAIN"] = "1"  # the command as users have it, in a process of its own
+
+from tests.integration.stack import Stack
+from tests.lab import engine, images, leftovers
+from tests.lab.ports import free_ports
+
+
+@contextmanager
+def lab_engine() -> Iterator[engine.Engine]:
+    """The lab's engine; one that was started for this is stopped again."""
+    running, ours = engine.up()
+    images.ensure(running, *images.STACK)
+    try:
+        with engine.in_use():
+            yield running
+    finally:
+        if ours and not engine.is_in_use():
+            engine.down()
+
+
+@contextmanager
+def stack(running: engine.Engine, name: str, **settings: Any) -> Iterator[Stack]:
+    """A host of its own, not yet converged; swept at the end."""
+    with tempfile.TemporaryDirectory(prefix=f"calm-bench-{name}-") as folder:
+        made = Stack(
+            folder=Path(folder),
+            docker_env=running.env,
+            project=f"{leftovers.PREFIX}bench-{name}",
+            ports=dict(zip(("postgres", "redis", "agent-api"), free_ports(3), strict=True)),
+            settings=settings,
+        )
+        try:
+            yield made
+        finally:
+            made.sweep()
+
+
+def environment(of: Stack) -> dict[str, str]:
+    """The environment of a measured command: Python may keep its bytecode, in a folder of this run's own.
+
+    Where it may not, every command compiles all of its libraries, which no installed program does.
+    """
+    kept = of.environment(PYTHONPYCACHEPREFIX=str(of.folder / "bytecode"))
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | {"PATH": os.environ["PATH"]}
