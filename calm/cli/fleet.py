@@ -7,6 +7,7 @@ import select
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -306,7 +307,9 @@ def _working(work: Callable[[], Result]) -> Result:
     from calm.fleet.targets import InventoryError, NoHostError
 
     try:
-        return work()
+        # An inventory is a program, too; what it prints is no part of the document.
+        with redirect_stdout(sys.stderr):
+            return work()
     except InventoryError as error:
         raise CommandError(str(error), code=Exit.INVALID) from error
     except NoHostError as error:
@@ -344,7 +347,9 @@ def _progress(shown: Outcome) -> Callable[[str, str, str], None]:
     through: Counter[str] = Counter()
 
     def tell(host: str, resource: str, event: str) -> None:
-        if event != "start":
+        if resource == "lock":
+            click.echo(f"{host}  lock  {event}", err=True)
+        elif event != "start":
             through[host] += 1
             click.echo(f"{host}  {through[host]}/{total[host]}  {resource}  {event}", err=True)
 
