@@ -37,6 +37,7 @@ from pyinfra_cli.util import load_deploy_file
 from calm.fleet import board as boards
 from calm.fleet import connection
 from calm.fleet.board import Pass
+from calm.fleet.interrupt import heard_while_waiting
 from calm.fleet.layers import layers
 from calm.fleet.payload import Payload
 from calm.fleet.targets import InventoryError, NoHostError, Target
@@ -111,13 +112,17 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
     state.add_callback_handler(watcher)
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
     try:
-        _connect(state)
-        if execute:
-            _lock(state, board, target)
-        if state.active_hosts:
-            _deploy(state, target, execute=execute)
+        with heard_while_waiting():
+            _connect(state)
+            if execute:
+                _lock(state, board, target)
+            if state.active_hosts:
+                _deploy(state, target, execute=execute)
+    except KeyboardInterrupt:
+        state.pool.kill(timeout=EFFECT_SECONDS)  # else they would go on while their locks are freed
+        raise
     finally:
-        _close(state, board, locked=execute)
+        _close(state, board, progress)
     return result
 
 
@@ -140,7 +145,11 @@ def _execute(state: State) -> None:
     """
     state.set_stage(StateStage.Execute)
     state.is_executing = True
-    gevent.joinall([state.pool.spawn(_operations, state, host) for host in list(state.active_hosts)])
+    jobs = [state.pool.spawn(_operations, state, host) for host in list(state.active_hosts)]
+    try:
+        gevent.joinall(jobs)
+    finally:  # interrupted: no host begins another operation
+        gevent.killall(jobs, block=False)
 
 
 def _operations(state: State, host: Host) -> None:
@@ -166,9 +175,6 @@ def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
     logging.getLogger("pyinfra").addHandler(logging.NullHandler())
     logging.getLogger("pyinfra").propagate = False
     logging.getLogger("paramiko").setLevel(logging.CRITICAL)
-    # An interrupt ends the command; gevent would print a traceback of wherever it struck, too.
-    hub = gevent.get_hub()
-    hub.NOT_ERROR = (*type(hub).NOT_ERROR, KeyboardInterrupt)
     inventory = _inventory(target)
     hosts = list(_limited(inventory, target))
     if not hosts:
@@ -252,6 +258,7 @@ def _lock_one(state: State, host: Host, board: boards.Board, target: Target, eff
     settings = _settings(state.inventory, host, target)
     if isinstance(settings, SettingsError):
         return True  # deploy.py says it, with the rest
+    run.settings = settings
     done, said = _command(state, host, _request(settings, board, effect))
     if not done:
         run.error = boards.HostError(
@@ -279,14 +286,24 @@ def _command(state: State, host: Host, request: dict[str, Any]) -> tuple[bool, s
     return done, output.stderr.strip() or output.stdout
 
 
-def _close(state: State, board: boards.Board, *, locked: bool) -> None:
-    if locked and board.lock_held:
-        for host in state.activated_hosts:
-            run = board.host(host.name)
-            settings = run.settings
-            if settings is not None and (run.error is None or run.error.code != "locked"):
-                _command(state, host, _request(settings, board, {"do": "unlock"}))
+def _close(state: State, board: boards.Board, progress: Progress | None) -> None:
+    """Free the locks that this pass holds, and say so where one could not be freed."""
+    if board.lock_held:
+        jobs = {host.name: gevent.spawn(_unlock, state, host, board) for host in state.activated_hosts}
+        gevent.joinall(list(jobs.values()))
+        for name, job in jobs.items():
+            if job.value is not None and progress is not None:
+                progress(name, "lock", f"still held: {job.value}")
     disconnect_all(state)
+
+
+def _unlock(state: State, host: Host, board: boards.Board) -> str | None:
+    """Free the lock of one host if this pass has it; why that failed."""
+    run = board.host(host.name)
+    if run.settings is None or (run.error is not None and run.error.code == "locked"):
+        return None
+    done, said = _command(state, host, _request(run.settings, board, {"do": "unlock"}))
+    return None if done else said
 
 
 class _Watcher(BaseStateCallback):
