@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import socket
+import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import Build
-from tests.integration.stack import CALM, Stack
+from tests.integration.stack import CALM, CHECKOUT, Result, Stack
+from tests.lab.engine import Engine
 
 pytestmark = pytest.mark.engine
 
@@ -217,6 +223,189 @@ def test_bad_input_is_told_plainly(stack: Stack, bad: Bad) -> None:
         assert stack.files() == before
 
 
+def test_what_an_inventory_prints_is_no_part_of_the_document(stack: Stack) -> None:
+    stack.inventory.write_text(f"print('hello')\n{stack.inventory.read_text()}")
+    result = stack.calm("plan", "--json")
+    assert result.json()["command"] == "plan"
+    assert "hello" in result.err
+
+
+@pytest.mark.parametrize("moment", ["document:redis.conf", "document:compose", "document:settings.json"])
+def test_ctrl_c_in_the_middle_leaves_nothing_half_done(stack: Stack, moment: str) -> None:
+    run = subprocess.Popen(
+        [*CALM, "apply", str(stack.inventory), "--yes", "--only", "document"],
+        cwd=CHECKOUT,
+        env=stack.environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stderr is not None
+    said = ""
+    for line in run.stderr:
+        said += line
+        if moment in line:
+            os.killpg(run.pid, signal.SIGINT)
+            break
+    said += "".join(run.communicate(timeout=60))
+    assert run.returncode == 130, said
+    assert "interrupted" in said
+    assert "Traceback" not in said
+    assert not list(stack.root.rglob(".calm-*.tmp"))
+    assert not (stack.root / ".lock.json").exists()
+    stack.apply("--only", "document")
+
+
+def test_no_right_to_the_socket(stack: Stack) -> None:
+    path = stack.folder / "docker.sock"
+    rights = "-dac_override,-dac_read_search"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        path.chmod(0o600)
+        os.chown(path, 65534, 65534)
+        result = stack.run(
+            ["setpriv", "--bounding-set", rights, "--inh-caps", rights, *CALM, "plan", str(stack.inventory)],
+            env={"DOCKER_HOST": f"unix://{path}"},
+        )
+    assert result.code == 1, result.said
+    assert "no right to the Docker Engine's socket" in result.out
+    assert "usermod -aG docker" in result.out
+    assert "Traceback" not in result.said
+
+
+COMPOSE = """#!/bin/sh
+case "$1" in
+docker-cli-plugin-metadata) echo '{"SchemaVersion":"0.1.0","Vendor":"x","Version":"v2.10.2"}' ;;
+*) echo 2.10.2 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("plugin", "says"), [(None, "Compose plugin is missing"), (COMPOSE, "Docker Compose 2.10.2 is too old")]
+)
+def test_a_compose_plugin_that_is_missing_or_too_old(stack: Stack, plugin: str | None, says: str) -> None:
+    folder = stack.folder / "cli-plugins"
+    folder.mkdir()
+    if plugin is not None:
+        (folder / "docker-compose").write_text(plugin)
+        (folder / "docker-compose").chmod(0o755)
+    result = _mounted(stack, _in_the_place_of_plugins(folder), "plan")
+    assert result.code == 1, result.said
+    assert says in result.out
+    assert "then plan again" in result.out
+    assert "Traceback" not in result.said
+
+
+def test_a_read_only_root(stack: Stack) -> None:
+    stack.root.mkdir()
+    result = _mounted(stack, f"mount -t tmpfs -o ro none {stack.root}", "apply", "--yes")
+    assert result.code == 1, result.said
+    assert "cannot be written to" in result.out
+    assert "Traceback" not in result.said
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_of_a_file(stack: Stack) -> None:
+    stack.root.mkdir()
+    kept = stack.folder / "kept"
+    # What lies there afterwards is copied out, since the mount ends with the command.
+    look = f'"$@"; code=$?; cp -a {stack.root} {kept}; exit $code'
+    mount = f"mount -t tmpfs -o size=16k none {stack.root}; set -- sh -c '{look}' sh \"$@\""
+    result = _mounted(stack, mount, "apply", "--yes", "--only", "document")
+    assert result.code == 1, result.said
+    assert "is full: free some space and run again" in result.out
+    assert "Traceback" not in result.said
+    assert not [path for path in kept.rglob("*") if path.name.startswith(".calm-") or not path.stat().st_size]
+
+
+def _mounted(stack: Stack, mount: str, command: str, *arguments: str) -> Result:
+    """Run calm in mounts of its own, after the script ``mount``."""
+    argv = [*CALM, command, str(stack.inventory), *arguments]
+    return stack.run(["unshare", "--mount", "sh", "-ec", f'{mount}; exec "$@"', "sh", *argv])
+
+
+def _in_the_place_of_plugins(folder: Path) -> str:
+    places = " ".join(f"/usr{local}/{lib}/docker/cli-plugins" for local in ("", "/local") for lib in LIBS)
+    return f"for place in {places}; do [ ! -d $place ] || mount --bind {folder} $place; done"
+
+
+LIBS = ("lib", "libexec")
+
+
+def test_the_engine_dies_in_the_middle(stack: Stack, engine: Engine) -> None:
+    """An engine behind a door that shuts for good as soon as the first document is written."""
+    stack.write(docker={"agent_api": {"enabled": False}})
+    path = stack.folder / "door.sock"
+    with _Door(path, engine.socket) as door:
+        run = subprocess.Popen(
+            [*CALM, "apply", str(stack.inventory), "--yes"],
+            cwd=CHECKOUT,
+            env=stack.environment(DOCKER_HOST=f"unix://{path}"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert run.stderr is not None
+        for line in run.stderr:
+            if "document:compose" in line:
+                door.shut()
+                break
+        out, err = run.communicate(timeout=120)
+    assert run.returncode == 1, out + err
+    assert "service:postgres: failed" in out or "volume" in out
+    assert "Traceback" not in out + err
+    assert not (stack.root / ".lock.json").exists()
+    stack.apply()
+    assert stack.plan().code == 0
+
+
+class _Door:
+    """A socket that leads to the engine's until it is shut."""
+
+    def __init__(self, path: Path, leads_to: str) -> None:
+        self._path, self._leads_to = path, leads_to
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._open: list[socket.socket] = []
+
+    def __enter__(self) -> _Door:
+        self._listener.bind(str(self._path))
+        self._listener.listen(16)
+        threading.Thread(target=self._serve, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shut()
+
+    def shut(self) -> None:
+        """Let nobody in any more, and cut off whoever is inside."""
+        self._path.unlink(missing_ok=True)
+        for one in (self._listener, *self._open):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                inside, _ = self._listener.accept()
+                outside = socket.socket(socket.AF_UNIX)
+                outside.connect(self._leads_to)
+                self._open += [inside, outside]
+                for pair in ((inside, outside), (outside, inside)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
 def test_a_port_of_another_program_is_named(stack: Stack) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", stack.ports["redis"]))
@@ -235,8 +424,6 @@ def test_validate_touches_nothing(stack: Stack) -> None:
 
 
 def test_there_is_no_checkout_here(stack: Stack, tmp_path: Path) -> None:
-    import subprocess
-
     done = subprocess.run(
         [*CALM, "plan"], cwd=tmp_path, env=stack.environment(), capture_output=True, text=True, check=False
     )
