@@ -1,0 +1,64 @@
+"""Three whole hosts that all tests of the fleet share: started once, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleet.machines import Fleet, start_all
+from tests.lab import hosts
+from tests.lab.engine import Engine
+
+USERS = {"gpu-1": {}, "gpu-2": {"user": "ops", "_sudo": True}, "gpu-3": {"user": "ops"}}
+"""How calm comes to each host: as root, as somebody who may become root, and as somebody with docker."""
+
+
+WATCH = """
+import glob, time
+seen, end = set(), time.time() + 120
+with open("/tmp/seen", "wb", buffering=0) as file:
+    while time.time() < end:
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            try:
+                line = open(path, "rb").read() + b"\\n"
+            except OSError:
+                continue
+            if line not in seen:
+                seen.add(line)
+                file.write(line)
+        time.sleep(0.1)
+"""
+"""Notes every command line that there is for two minutes."""
+
+
+@pytest.fixture(scope="session")
+def machines(
+    engine: Engine, host_key: Path, unique_name: Callable[[str], str]
+) -> Iterator[dict[str, hosts.Host]]:
+    """The whole hosts, bare but for the images, by the names in the inventory."""
+    names = {name: unique_name(name) for name in USERS}
+    try:
+        yield start_all(engine, names, key=host_key)
+    finally:
+        for name in names.values():
+            hosts.destroy(engine, name)
+
+
+@pytest.fixture(scope="session")
+def fleet(machines: dict[str, hosts.Host], host_key: Path, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
+    """An inventory of the whole hosts."""
+    whole = Fleet(folder=tmp_path_factory.mktemp("fleet"), key=host_key, whole=machines)
+    for name, how in USERS.items():
+        whole.add(name, machines[name].address, **how)
+    return whole
+
+
+@pytest.fixture(scope="session", autouse=True)
+def converged(fleet: Fleet) -> dict[str, Any]:
+    """Every host converged from bare by one apply, with an eye on every command line of the first."""
+    first = fleet.whole["gpu-1"]
+    first.engine.docker("exec", "-d", first.name, "python3", "-c", WATCH)
+    return fleet.apply()

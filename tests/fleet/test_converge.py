@@ -1,0 +1,140 @@
+"""Three real hosts over SSH: from bare to healthy, again without a change, and back from drift."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fleet.machines import Fleet, containers, counted, healthy, mute, root_of, start_sshd
+from tests.lab.engine import Engine
+
+pytestmark = pytest.mark.host
+
+NAMES = {"agent-system-postgres", "agent-system-redis", "agent-system-api"}
+SECRETS = ("postgres_password", "redis_password", "jwt_secret")
+
+
+def test_one_apply_makes_all_hosts_healthy(fleet: Fleet, converged: dict[str, Any]) -> None:
+    assert set(converged) == set(fleet.data)
+    for name, host in fleet.whole.items():
+        assert healthy(host) >= NAMES, name
+
+
+def test_no_secret_is_in_a_command_line_or_for_other_users(fleet: Fleet) -> None:
+    everybodys: set[str] = set()
+    for name, host in fleet.whole.items():
+        folder = f"{root_of(fleet, name)}/secrets"
+        values = [host.run("cat", f"{folder}/{secret}").stdout.strip() for secret in SECRETS]
+        assert all(len(value) >= 43 for value in values), "256 bits each"
+        assert not everybodys & set(values), "no host has another's secrets"
+        everybodys |= set(values)
+        host.run("sh", "-c", "id spy >/dev/null 2>&1 || useradd spy")
+        assert host.run("runuser", "-u", "spy", "--", "ls", folder, check=False).returncode != 0
+        search = ["grep", "-rlF", "-f-", "/root", "/home", "/etc", "/tmp", "/var/log"]
+        found = host.run("runuser", "-u", "spy", "--", *search, check=False, stdin="\n".join(values))
+        assert found.stdout == ""
+    argv = fleet.whole["gpu-1"].run("cat", "/tmp/seen").stdout
+    assert "python3" in argv
+    assert not [value for value in everybodys if value in argv]
+
+
+def test_files_belong_to_whom_the_inventory_names(fleet: Fleet) -> None:
+    owners = {"gpu-1": "root", "gpu-2": "root", "gpu-3": "ops"}
+    for name, host in fleet.whole.items():
+        listed = host.run("find", root_of(fleet, name), "-printf", "%u\n").stdout.split()
+        assert set(listed) == {owners[name]}, name
+
+
+def test_again_nothing_changes_and_it_costs_few_commands(fleet: Fleet) -> None:
+    host = fleet.whole["gpu-1"]
+    before = {name: containers(each) for name, each in fleet.whole.items()}
+    said: list[str] = []
+    assert counted(host, lambda: said.append(fleet.calm("plan").out)) <= 2
+    assert "Plan: 0 to create, 0 to change, 0 to remove on 3 hosts" in said[0]
+    assert counted(host, fleet.apply) <= 3
+    assert {name: containers(each) for name, each in fleet.whole.items()} == before
+
+    assert said[0].count("note: commands run there as root, by sudo: the inventory asks for it") == 1
+    log = fleet.whole["gpu-3"].run("journalctl", "-o", "cat", "_COMM=sudo", "--no-pager", check=False).stdout
+    assert "COMMAND" not in log
+
+
+def test_drift_is_named_by_host_and_mended_by_one_apply(fleet: Fleet) -> None:
+    one, two, three = (fleet.whole[name] for name in ("gpu-1", "gpu-2", "gpu-3"))
+    one.docker("update", "--memory", "300m", "--memory-swap", "300m", "agent-system-redis")
+    one.run("rm", "/root/calm/app.yaml")
+    two.docker("kill", "agent-system-api")
+    two.run("sh", "-c", "echo '# mine' >> /root/calm/docker/docker-compose.yml")
+    three.docker("exec", "agent-system-redis", "sh", "-c", _SET_POLICY)
+    rows = fleet.apply()
+    found = {name: {each["id"] for each in row["resources"]} for name, row in rows.items()}
+    assert found["gpu-1"] == {"service:redis", "document:app.yaml"}
+    assert found["gpu-2"] == {"service:agent-api", "document:compose"}
+    assert found["gpu-3"] == {"service:redis"}
+    assert all(each["origin"] == "host" for row in rows.values() for each in row["resources"])
+    assert {row["status"] for row in rows.values()} == {"converged"}, "apply looks again"
+    assert all(healthy(host) >= NAMES for host in fleet.whole.values())
+
+
+_SET_POLICY = (
+    'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" redis-cli CONFIG SET maxmemory-policy noeviction'
+)
+
+
+@pytest.fixture
+def broken(
+    engine: Engine, fleet: Fleet, host_key: Path, unique_name: Callable[[str], str]
+) -> Iterator[Fleet]:
+    """The fleet with hosts in it that are down, silent, half there, or not who they were."""
+    names = {what: unique_name(what) for what in ("no-docker", "no-python", "other-key")}
+    kept = dict(fleet.data)
+    with mute() as port:
+        try:
+            without = {"no-docker": ("docker",), "no-python": ("python3",), "other-key": ()}
+            for what, name in names.items():
+                address = start_sshd(engine, name, key=host_key, without=without[what])
+                fleet.add(what, address, trusted=what != "other-key")
+            fleet.known_hosts.open("a").write(
+                _another_key(fleet.key, fleet.data["other-key"]["ssh_hostname"])
+            )
+            fleet.add("dead", "10.213.0.254", trusted=False)
+            fleet.add("mute", "127.0.0.1", trusted=False, ssh_port=port)
+            fleet.add("stranger", fleet.data["no-docker"]["ssh_hostname"], ssh_known_hosts_file="/dev/null")
+            yield fleet
+        finally:
+            fleet.data = kept
+            fleet.write()
+            for name in names.values():
+                engine.docker("rm", "-f", "-v", name, check=False)
+
+
+def _another_key(key: Path, address: str) -> str:
+    """A line of known_hosts with a key that no host has."""
+    return f"{address} {' '.join(key.with_suffix('.pub').read_text().split()[:2])}\n"
+
+
+def test_broken_hosts_hold_nobody_up_and_say_what_is_wrong(broken: Fleet) -> None:
+    for host_name, host in broken.whole.items():
+        host.run("rm", f"{root_of(broken, host_name)}/app.yaml")
+    result = broken.calm("apply", "--yes", "--json")
+    assert result.code == 1, result.said
+    rows = {row["name"]: row for row in result.json()["hosts"]}
+    status = {name: row["status"] for name, row in rows.items()}
+    assert [status[name] for name in broken.whole] == ["converged"] * 3
+    assert status["no-docker"] == "converged"
+    assert "service:redis" in {left["id"] for left in rows["no-docker"]["left_out"]}
+    assert status["no-python"] == "failed"
+    assert "python3 is not installed" in rows["no-python"]["error"]["message"]
+    for name, code in {"dead": "unreachable", "mute": "unreachable", "other-key": "host_key"}.items():
+        assert (status[name], rows[name]["error"]["code"]) == ("unreachable", code), name
+    assert "another one than before" in rows["other-key"]["error"]["message"]
+    assert "not known" in rows["stranger"]["error"]["message"]
+
+    said = broken.calm("apply", "--yes", "--retry-failed")
+    assert said.code == 1
+    table = said.out[said.out.index("HOST ") :].splitlines()
+    assert [line.split()[0] for line in table[1:7] if line] == list(broken.data)[3:][1:]
+    assert "ssh-keygen -R" in said.out
