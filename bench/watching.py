@@ -68,15 +68,9 @@ def measure() -> str:
 
 
 def _costs(stack: Stack) -> dict[str, Cost]:
+    as_agent, settings = [sys.executable, "-c", _AS_AGENT], str(stack.root / "settings.json")
     commands = {
-        "calm watch": [
-            *CALM,
-            "watch",
-            "--settings",
-            str(stack.root / "settings.json"),
-            "--interval",
-            INTERVAL,
-        ],
+        "calm watch": [*as_agent, "watch", "--settings", settings, "--interval", INTERVAL],
         "glances": [glances(), "-q", "-t", INTERVAL],
         "docker stats": ["docker", "stats"],
     }
