@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import time
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +14,10 @@ from calm.onhost.run import Outcome, Run
 STOP_SECONDS = 30
 DEADLINE_SECONDS = 120.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+LOOP_RESTARTS, LOOP_SECONDS = 5, 20
+"""A container that ends this often in this time will not get healthy; Docker's pauses double each time."""
+STEADY_SECONDS = 3
+"""How long one without a health check has to have run: one that ends at once runs for a moment, too."""
 GONE, UNCHANGED = 404, 304
 
 
@@ -147,21 +152,24 @@ def _limits(effect: dict[str, Any]) -> dict[str, Any]:
 
 
 def wait_healthy(run: Run, effect: dict[str, Any]) -> Outcome:
-    """``{container, deadline_s, start}``: waits until a container is healthy, or runs if it has no check.
+    """``{container, deadline_s, start}``: waits until a container is healthy, or runs on if it has no check.
 
-    Raises `RefusedError` with its state and its last log lines if it is not in time, or ended for good.
+    Raises `RefusedError` with its state and its last log lines if it is not in time, or ended for good; one
+    that Docker starts over and over is not waited for until the end.
     """
     deadline_s = float(effect.get("deadline_s") or DEADLINE_SECONDS)
     began, pause = time.monotonic(), FIRST_PAUSE
     if effect.get("start"):
         _start(run, existing(run, effect["container"]), effect)
+    restarts = existing(run, effect["container"])["RestartCount"]
     while True:
         found = existing(run, effect["container"])
+        waited_s = time.monotonic() - began
         if _well(found):
-            return Outcome("done", waited_s=round(time.monotonic() - began, 2))
-        left = began + deadline_s - time.monotonic()
-        if _ended(found) or left <= 0:
-            raise RefusedError(_why(run, found, effect["container"], deadline_s))
+            return Outcome("done", waited_s=round(waited_s, 2))
+        left = deadline_s - waited_s
+        if _ended(found) or left <= 0 or _loops(found["RestartCount"] - restarts, waited_s):
+            raise RefusedError(_why(run, found, effect["container"], round(waited_s)))
         time.sleep(min(pause, max(left, 0.01)))
         pause = min(pause * 1.5, LONGEST_PAUSE)
 
@@ -169,7 +177,17 @@ def wait_healthy(run: Run, effect: dict[str, Any]) -> Outcome:
 def _well(found: dict[str, Any]) -> bool:
     state = found["State"]
     health = (state.get("Health") or {}).get("Status")
-    return state["Status"] == "running" and health in (None, "none", "healthy")
+    if state["Status"] != "running":
+        return False
+    return bool(health == "healthy" or (health in (None, "none") and _age(state) >= STEADY_SECONDS))
+
+
+def _age(state: dict[str, Any]) -> float:
+    """Seconds since a container was started; many for a time that cannot be read."""
+    try:
+        return time.time() - calendar.timegm(time.strptime(state["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return STEADY_SECONDS
 
 
 def _ended(found: dict[str, Any]) -> bool:
@@ -178,7 +196,11 @@ def _ended(found: dict[str, Any]) -> bool:
     return found["State"]["Status"] in ("exited", "dead") and policy in ("no", "")
 
 
-def _why(run: Run, found: dict[str, Any], name: str, deadline_s: float) -> str:
+def _loops(restarts: int, waited_s: float) -> bool:
+    return bool(restarts >= LOOP_RESTARTS and waited_s >= LOOP_SECONDS)
+
+
+def _why(run: Run, found: dict[str, Any], name: str, waited_s: float) -> str:
     state = found["State"]
     health = (state.get("Health") or {}).get("Status")
     seen = state["Status"] + (f", {health}" if health else "")
@@ -186,7 +208,7 @@ def _why(run: Run, found: dict[str, Any], name: str, deadline_s: float) -> str:
         seen += f", exit code {state['ExitCode']}, {found['RestartCount']} restarts"
     if state["OOMKilled"]:
         seen += ", killed for want of memory: its memory limit is too low"
-    text = f"{name} is not healthy after {deadline_s:g} s ({seen}){_check(run, state)}"
+    text = f"{name} is not healthy after {waited_s:g} s ({seen}){_check(run, state)}"
     return run.masker.hide(f"{text}; its last lines: {_logs(run, found) or 'none'}")
 
 

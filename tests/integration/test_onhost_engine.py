@@ -287,6 +287,23 @@ def test_a_container_that_does_not_get_healthy_is_told_with_its_last_lines(
         servers.engine.docker("rm", "-fv", name, check=False)
 
 
+def test_a_container_that_ends_over_and_over_is_not_waited_for(
+    servers: Servers, unique_name: Callable[[str], str]
+) -> None:
+    name = unique_name("loop")
+    more = ["--tmpfs", "/data", "--restart", "unless-stopped"]
+    servers.engine.docker("run", "-d", "--name", name, *more, "redis:7-alpine", "sh", "-c", "exit 4")
+    try:
+        began = time.monotonic()
+        [result] = servers.effect({"do": "wait_healthy", "container": name, "deadline_s": 55})
+        assert time.monotonic() - began < 45
+        assert result["status"] == "failed"
+        assert "exit code 4" in result["message"]
+        assert "after 55 s" not in result["message"]
+    finally:
+        servers.engine.docker("rm", "-fv", name, check=False)
+
+
 def test_volumes_are_made_once_with_their_label(servers: Servers, unique_name: Callable[[str], str]) -> None:
     name = unique_name("volume")
     wanted = {"do": "volume", "name": name, "labels": {"calm.project": "mine"}}
