@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 import venv
 from collections.abc import Iterator, Mapping, Sequence
