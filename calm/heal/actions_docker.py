@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from calm.heal.arbiter import works
 from calm.heal.model import Finding, Outcome
 from calm.health import engine
-from calm.health.containers import OWNED, PROJECT, SERVICE
+from calm.health.containers import OWNED, SERVICE
+from calm.health.project import compose_project
 
 if TYPE_CHECKING:
     from docker import APIClient
@@ -97,7 +98,7 @@ class Containers:
         if not found["Id"].startswith(str(finding.evidence.get("id", ""))):
             return Outcome(result="deferred", says="it was replaced meanwhile")
         labels = found["Config"].get("Labels") or {}
-        if OWNED not in labels or labels.get(PROJECT) != self._settings.docker.project:
+        if labels.get(OWNED) != self._settings.docker.project:
             return Outcome(result="deferred", says="it is not calm's, so it is only reported")
         return found
 
@@ -113,7 +114,8 @@ class Containers:
     def _compose(self, arguments: list[str]) -> Outcome | None:
         """Run Docker Compose; what went wrong, if something did."""
         file = self._compose_file()
-        argv = ["docker", "compose", "-p", self._settings.docker.project, "-f", str(file), *arguments]
+        project = compose_project(self._settings, self._root)
+        argv = ["docker", "compose", "-p", project, "-f", str(file), *arguments]
         where = engine.address()
         env = os.environ | ({"DOCKER_HOST": where} if where else {})
         try:
@@ -155,7 +157,7 @@ class Containers:
             time.sleep(0.2)
 
     def _labels(self, service: str) -> list[str]:
-        return [OWNED, f"{PROJECT}={self._settings.docker.project}", f"{SERVICE}={service}"]
+        return [f"{OWNED}={self._settings.docker.project}", f"{SERVICE}={service}"]
 
     def _inspect(self, client: APIClient, name: str) -> Mapping[str, Any] | None:
         from docker.errors import NotFound

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from calm.heal.model import Finding
 from calm.health import engine
-from calm.health.containers import OWNED, PROJECT, SERVICE
+from calm.health.containers import OWNED, SERVICE
 
 if TYPE_CHECKING:
     from calm.settings import Settings
@@ -40,7 +40,7 @@ def parse(raw: Mapping[str, Any], project: str) -> Event | None:
     """
     actor = raw.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
-    if OWNED not in attributes or attributes.get(PROJECT) != project:
+    if attributes.get(OWNED) != project:
         return None
     return Event(
         kind=str(raw.get("Action") or raw.get("status") or ""),

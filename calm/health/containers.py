@@ -266,7 +266,7 @@ def _container(now: Kept, before: Kept | None) -> Container:
         memory_bytes=usage.memory_bytes,
         memory_limit_bytes=usage.memory_limit_bytes or limits.get("Memory") or None,
         cpus_limit=_cpus(limits),
-        project=labels.get(PROJECT),
+        project=labels.get(OWNED) or labels.get(PROJECT),
         owned=OWNED in labels,
         image=inspected["Config"].get("Image"),
         stuck=now.stuck,

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from calm.desired.engine import LEAST_COMPOSE, LEAST_ENGINE, START_INTERVAL_API, version
 from calm.health import endpoints, home
+from calm.health.containers import OWNED
 from calm.onhost import schedules
 from calm.onhost.docker_api import Engine
 from calm.onhost.errors import EngineRefusalError, UnavailableError
 from calm.startup.plan import compose_file
-from calm.startup.stack import PROJECT_LABEL
 
 if TYPE_CHECKING:
     from calm.settings import Settings
@@ -79,7 +79,7 @@ def _docker(settings: Settings, root: Path) -> Iterator[Diagnosis]:
     if settings.docker.enabled is False:
         yield _ok("engine", "not wanted (docker.enabled is off)")
         return
-    mine = {"label": [f"{PROJECT_LABEL}={settings.docker.project}"]}
+    mine = {"label": [f"{OWNED}={settings.docker.project}"]}
     try:
         engine = Engine.found()
         info, known = engine.get("/info"), engine.get("/version")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from calm.health import endpoints, home
+from calm.health.project import compose_project
 from calm.startup import engines, graph
 from calm.startup.gates import WELL, Look, passed
 from calm.startup.graph import Report
@@ -167,7 +168,7 @@ def _has_lmstudio(settings: Settings) -> bool:
 
 
 def _stack(settings: Settings, root: Path) -> Stack:
-    return Stack(project=settings.docker.project, file=compose_file(settings, root))
+    return Stack(project=compose_project(settings, root), file=compose_file(settings, root))
 
 
 def _services(stack: Stack) -> dict[str, Service]:

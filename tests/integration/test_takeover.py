@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.integration.conftest import Build
-from tests.integration.stack import Stack
+from tests.integration.stack import CALM, Result, Stack
 
 pytestmark = pytest.mark.engine
 
@@ -57,7 +57,9 @@ def stack(build: Build) -> Stack:
     folder = whole.folder / "stack"
     folder.mkdir()
     (folder / "docker-compose.yml").write_text(hand_written(whole))
-    whole.docker("compose", "-p", whole.project, "-f", str(folder / "docker-compose.yml"), "up", "-d")
+    whole.docker(
+        "compose", "-p", f"{whole.project}_memory", "-f", str(folder / "docker-compose.yml"), "up", "-d"
+    )
     # Over TCP: the server that fills a new volume listens on the socket alone, and ends again.
     ready = ("psql", "-h", "127.0.0.1", "-U", "agent_user", "-d", "agent_system", "-Atc", "SELECT 1")
     deadline = time.monotonic() + 60
@@ -74,7 +76,7 @@ def stack(build: Build) -> Stack:
 
 def test_it_is_taken_over_and_nothing_is_lost(stack: Stack) -> None:
     volumes = set(stack.docker("volume", "ls", "-q", "--filter", f"name={stack.project}").split())
-    mailer = stack.docker("ps", "-q", "--filter", f"name={stack.project}-mailer")
+    mailer = stack.docker("ps", "-q", "--filter", f"name={stack.project}_memory-mailer")
 
     plan = stack.plan()
     assert plan.code == 2, plan.said
@@ -92,9 +94,26 @@ def test_it_is_taken_over_and_nothing_is_lost(stack: Stack) -> None:
     assert stack.sql("SHOW max_connections") == "50"
     assert set(stack.docker("volume", "ls", "-q", "--filter", f"name={stack.project}").split()) == volumes
     assert stack.docker("ps", "-q", "--filter", f"name={stack.project}-nginx") == ""
-    assert stack.docker("ps", "-q", "--filter", f"name={stack.project}-mailer") == mailer, (
+    assert stack.docker("ps", "-q", "--filter", f"name={stack.project}_memory-mailer") == mailer, (
         "the unknown one runs on"
     )
+    assert stack.plan().code == 0
+
+
+def test_the_commands_of_the_host_find_it_under_its_old_project(stack: Stack) -> None:
+    def calm(*arguments: str) -> Result:
+        return stack.run([*CALM, *arguments], env={"CALM_ROOT": str(stack.root)})
+
+    assert calm("check").code == 0, calm("check").said
+    restarted = calm("restart", "redis")
+    assert restarted.code == 0, restarted.said
+    down = calm("down", "--skip-lmstudio")
+    assert down.code == 0, down.said
+    assert stack.inspect("redis")["State"]["Status"] == "exited"
+    up = calm("up", "--skip-lmstudio")
+    assert up.code == 0, up.said
+    assert stack.inspect("redis")["State"]["Health"]["Status"] == "healthy"
+    assert stack.redis("GET", "kept") == "yes"
     assert stack.plan().code == 0
 
 
@@ -117,7 +136,7 @@ def test_remove_gives_the_old_file_back(stack: Stack) -> None:
     assert result.code == 0, result.said
     assert (stack.folder / "stack" / "docker-compose.yml").read_text() == hand_written(stack)
     assert set(stack.docker("volume", "ls", "-q", "--filter", f"name={stack.project}").split()) == volumes
-    assert stack.docker("ps", "-q", "--filter", f"name={stack.project}-mailer") != ""
+    assert stack.docker("ps", "-q", "--filter", f"name={stack.project}_memory-mailer") != ""
     assert POSTGRES not in result.said
 
 
