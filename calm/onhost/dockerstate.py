@@ -233,6 +233,10 @@ def environment(inspected: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
+SECRET_OPTIONS = ("--requirepass", "--masterauth", "--password", "--pass", "-a")
+"""Options of redis and its like that take a password as their next argument."""
+
+
 def learn_secrets(inspected: dict[str, Any], masker: Masker) -> None:
     """Tells the masker every secret that the container's environment and command line show."""
     for name, value in environment(inspected).items():
@@ -263,8 +267,8 @@ def _container(one: dict[str, Any], masker: Masker) -> dict[str, Any]:
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
         "env": {name: _value(name, value, masker) for name, value in environment(one).items()},
-        "cmd": masker.value(config.get("Cmd") or []),
-        "entrypoint": masker.value(config.get("Entrypoint") or []),
+        "cmd": arguments(config.get("Cmd"), masker),
+        "entrypoint": arguments(config.get("Entrypoint"), masker),
         "user": config.get("User") or "",
         "working_dir": config.get("WorkingDir") or "",
         "limits": _limits(host),
@@ -279,6 +283,15 @@ def _container(one: dict[str, Any], masker: Masker) -> dict[str, Any]:
         "healthcheck": _healthcheck(config.get("Healthcheck"), masker),
         "log": {"driver": host["LogConfig"]["Type"], "options": host["LogConfig"].get("Config") or {}},
     }
+
+
+def arguments(words: list[str] | None, masker: Masker) -> list[str]:
+    """A command line without its secrets: what follows an option for one is one, however plain a word."""
+    given = list(words or ())
+    return [
+        masker.placeholder(word) if before in SECRET_OPTIONS and word else masker.text(word)[0]
+        for before, word in zip(["", *given], given)
+    ]
 
 
 def _value(name: str, value: str, masker: Masker) -> Any:
@@ -336,7 +349,7 @@ def _healthcheck(check: dict[str, Any] | None, masker: Masker) -> dict[str, Any]
     names = {"interval": "Interval", "timeout": "Timeout", "start_period": "StartPeriod"}
     seconds = {**names, "start_interval": "StartInterval"}
     spans = {key: (check.get(name) or 0) / _NANOSECONDS for key, name in seconds.items()}
-    return {"test": masker.value(check["Test"]), "retries": check.get("Retries") or 0, **spans}
+    return {"test": arguments(check["Test"], masker), "retries": check.get("Retries") or 0, **spans}
 
 
 def _network(one: dict[str, Any]) -> dict[str, Any]:
