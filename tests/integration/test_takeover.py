@@ -15,7 +15,8 @@ from tests.integration.stack import CALM, Result, Stack
 
 pytestmark = pytest.mark.engine
 
-POSTGRES, REDIS = "old-postgres-Pw1", "old-redis-Pw2"
+POSTGRES, REDIS = "old-postgres-Pw1", "another-secret"
+"""One that looks like a password, and one that is made of plain words."""
 
 
 def hand_written(stack: Stack) -> str:
