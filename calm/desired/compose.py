@@ -185,15 +185,33 @@ def _quoted(value: Any) -> Any:
 
 
 def _merged(lower: Any, upper: Mapping[str, Any]) -> Any:
-    """``upper`` laid over ``lower`` in place: mappings deeply, lists replaced, None takes a key away."""
+    """``upper`` laid over ``lower`` in place: mappings deeply, lists replaced, None takes a key away.
+
+    Mounts and secrets are joined, as Compose does with a second file: a mount of one's own must not take
+    the data folder away from a database. One of the same target takes the other's place.
+    """
     for key, value in upper.items():
         if value is None:
             lower.pop(key, None)
         elif isinstance(value, dict) and isinstance(lower.get(key), dict):
             _merged(lower[key], value)
+        elif key in JOINED and isinstance(value, list) and isinstance(lower.get(key), list):
+            targets = {_target(one) for one in value}
+            lower[key][:] = [*(one for one in lower[key] if _target(one) not in targets), *value]
         else:
             lower[key] = value
     return lower
+
+
+JOINED = ("volumes", "secrets")
+
+
+def _target(mount: Any) -> str:
+    """Where a mount or a secret appears in the container: ``source:target:ro``, or a mapping."""
+    if isinstance(mount, dict):
+        return str(mount.get("target") or mount.get("source"))
+    parts = str(mount).split(":")
+    return parts[1] if len(parts) > 1 else parts[0]
 
 
 def _complete(name: str, service: Any, project: str) -> None:

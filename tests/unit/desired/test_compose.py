@@ -164,6 +164,18 @@ def test_raw_keys_win_and_none_takes_one_away() -> None:
     assert redis["environment"] == {"A": "b"}
 
 
+def test_a_mount_of_ones_own_takes_no_data_folder_away() -> None:
+    ours = rendered(settings())["services"]["postgres"]
+    raw = {"postgres": {"volumes": ["/srv/init:/docker-entrypoint-initdb.d:ro"], "secrets": ["tls"]}}
+    postgres = rendered(settings(services=raw))["services"]["postgres"]
+    assert postgres["volumes"] == [*ours["volumes"], "/srv/init:/docker-entrypoint-initdb.d:ro"]
+    assert postgres["secrets"] == [*ours["secrets"], "tls"]
+    elsewhere = {"postgres": {"volumes": ["/srv/data:/var/lib/postgresql/data"]}}
+    volumes = rendered(settings(services=elsewhere))["services"]["postgres"]["volumes"]
+    assert volumes[-1] == "/srv/data:/var/lib/postgresql/data"
+    assert len(volumes) == len(ours["volumes"])
+
+
 def test_a_whole_service_of_the_users_is_found_and_finds_the_others() -> None:
     web = rendered(settings(services={"web": {"image": "nginx:1", "labels": ["a=b"]}}))["services"]["web"]
     assert web["container_name"] == "agent-system-web"
