@@ -37,6 +37,9 @@ _PROBE_HINTS = (
     ("sudo", "Give it as _sudo_password=os.environ[…] in the inventory, or let sudo not ask this user."),
 )
 
+# pyinfra 3.10.0 hands it to its askpass script in the environment that it names in argv (connectors/util.py).
+_PASSWORD_SHOWS = "; its password is in the host's list of processes meanwhile, so better let it ask for none"
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 LEASE_SECONDS = 120
 
@@ -176,10 +179,12 @@ def _read(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _becomes() -> str | None:
     """As whom commands run on this host, if not as whoever logs in; a plan says it."""
-    for way in ("sudo", "doas", "dzdo"):
-        if host.data.get(f"_{way}"):
-            return f"{host.data.get(f'_{way}_user') or 'root'}, by {way}: the inventory asks for it"
-    return f"{user}, by su: the inventory asks for it" if (user := host.data.get("_su_user")) else None
+    for way in ("sudo", "doas", "dzdo", "su"):
+        user = host.data.get(f"_{way}_user")
+        if host.data.get(f"_{way}") or (way == "su" and user):
+            said = f"{user or 'root'}, by {way}: the inventory asks for it"
+            return said + (_PASSWORD_SHOWS if host.data.get(f"_{way}_password") else "")
+    return None
 
 
 def _moved(run: board.HostRun, agreed: Agreed | None) -> board.HostError | None:

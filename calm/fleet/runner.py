@@ -261,9 +261,7 @@ def _lock_one(state: State, host: Host, board: boards.Board, target: Target, eff
     run.settings = settings
     done, said = _command(state, host, _request(settings, board, effect))
     if not done:
-        run.error = boards.HostError(
-            code="locked", message=said, hint="Wait for it to end, or free the lock with `calm unlock`."
-        )
+        run.error = boards.HostError(code="locked", message=said, hint="Nothing was changed there.")
     return done
 
 

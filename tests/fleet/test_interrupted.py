@@ -81,7 +81,7 @@ def test_a_connection_that_breaks_stops_that_host_alone(fleet: Fleet) -> None:
     said = run.communicate(timeout=120)[0]
     assert run.returncode == 1, said
     assert "broke off during" in said
-    table = {line.split()[0]: line.split()[1] for line in said[said.index("HOST ") :].splitlines()[1:4]}
+    table = {line.split()[0]: line.split()[1] for line in said[said.rindex("HOST ") :].splitlines()[1:4]}
     assert table == {"gpu-1": "failed", "gpu-2": "converged", "gpu-3": "converged"}
     assert fleet.calm("unlock", "--yes").code == 0
     _converges(fleet)
