@@ -23,18 +23,18 @@ def main(name: str, about: str | None, measure: Callable[[], str]) -> None:
     text = measure()
     print(text)
     if write:
-        put(name, text)
+        put(name, text, (name,))
 
 
-def put(name: str, text: str) -> None:
-    """Replace the result ``name`` in bench/README.md."""
+def put(name: str, text: str, command: Sequence[str]) -> None:
+    """Replace the result ``name`` in bench/README.md; ``command`` is what made it, without its ``--write``."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    command = f"`python -m bench.{name} --write`, {date.today().isoformat()}, {machine()}:"
+    made = f"`python -m bench.{' '.join(command)}`, {date.today().isoformat()}, {machine()}:"
     whole = README.read_text(encoding="utf-8")
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(whole):
         raise ValueError(f"bench/README.md has no place for {name}")
-    README.write_text(pattern.sub(lambda _: f"{begin}\n{command}\n\n{text}\n{end}", whole), encoding="utf-8")
+    README.write_text(pattern.sub(lambda _: f"{begin}\n{made}\n\n{text}\n{end}", whole), encoding="utf-8")
 
 
 def machine() -> str:
