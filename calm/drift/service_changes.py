@@ -13,6 +13,7 @@ from calm.desired.services import Service
 from calm.drift.model import Change, Context, Json, Origin, origin_of
 from calm.drift.running_values import wanted
 from calm.drift.service_fields import ENVIRONMENT, LIVE, MOUNT, Fields, observed
+from calm.onhost.dockerstate import arguments
 from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker, looks_secret
 
 RUNNING = "running."
@@ -20,6 +21,10 @@ RUNNING = "running."
 
 GRAIN = 65536
 """Bytes; a cgroup holds whole pages, of 64 KiB at most."""
+
+_PLACEHOLDER = re.compile(f"{PLACEHOLDER}[0-9a-f]{{12}}")
+_NO_KEY = "00" * 32
+"""For masks that nobody compares."""
 
 _WELL = ("running", "restarting")
 """States that ask for nothing here: a container that crashes over and over is the agent's to heal."""
@@ -41,7 +46,7 @@ class Side:
         return Change(
             path=path,
             before=None if sensitive else _shown(before),
-            after=None if sensitive else after,
+            after=None if sensitive else _shown(_masked(after)),
             sensitive=sensitive,
             origin=self._origin(path, before, after),
         )
@@ -61,7 +66,11 @@ class Side:
 
 def kept_fields(want: Fields) -> Fields:
     """The declared fields as the record keeps them: without what is secret."""
-    return {path: value for path, value in want.items() if not _is_sensitive(path, None, value)}
+    return {
+        path: value
+        for path, value in want.items()
+        if not _is_sensitive(path, None, value) and _masked(value) == value
+    }
 
 
 def state(side: Side) -> tuple[Change, ...]:
@@ -143,7 +152,29 @@ def _fields(side: Side) -> Iterator[Change]:
 def _same(side: Side, before: Json, after: Json) -> bool:
     if isinstance(before, Mapping) and set(before) == {"digest"}:
         return bool(before["digest"] == Masker(side.context.digest_key).digest(str(after)))
+    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        masker = Masker(side.context.digest_key)
+        return all(_is_word(masker, one, other) for one, other in zip(before, after, strict=True))
     return bool(before == after)
+
+
+def _is_word(masker: Masker, before: Json, after: Json) -> bool:
+    """Whether a word of a command line is the same, where the probe has masked what is secret in it."""
+    if before == after or not (isinstance(before, str) and isinstance(after, str)):
+        return bool(before == after)
+    parts = _PLACEHOLDER.split(before)
+    found = re.fullmatch("(.+?)".join(map(re.escape, parts)), after, re.DOTALL)
+    digests = _PLACEHOLDER.findall(before)
+    return found is not None and [masker.placeholder(one) for one in found.groups()] == digests
+
+
+def _masked(value: Json) -> Json:
+    """A command line without the secrets in it, as the probe masks one; any other value as it is."""
+    return arguments(value, Masker(_NO_KEY)) if isinstance(value, list) and _are_words(value) else value
+
+
+def _are_words(value: list[Json]) -> bool:
+    return all(isinstance(word, str) for word in value)
 
 
 def _image(side: Side) -> Iterator[Change]:
@@ -223,7 +254,7 @@ def _shown(value: Json) -> Json:
     """A value without the placeholders that the probe puts in place of secrets."""
     if isinstance(value, list):
         return [_shown(one) for one in value]
-    return re.sub(f"{PLACEHOLDER}[0-9a-f]+", HIDDEN, value) if isinstance(value, str) else value
+    return _PLACEHOLDER.sub(HIDDEN, value) if isinstance(value, str) else value
 
 
 def _short(digest: str | None) -> str | None:

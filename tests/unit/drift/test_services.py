@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from calm.desired.documents import owned
 from calm.drift import services
 from calm.drift.model import Action, Context, Origin, Resource
+from calm.onhost.masking import Masker
+from calm.settings import Settings
 from tests.unit.drift.stack_states import bare, changed, container, converged, engine, settings
 from tests.unit.drift.states import file
 
@@ -392,6 +394,24 @@ def test_secrets_in_the_environment_are_compared_and_called_out() -> None:
     env = {name.upper(): {"digest": entry["digest"]} for name, entry in known.items()}
     container(context, "agent-api")["env"].update(env)
     assert resources(context) == {}
+
+
+def own_server(password: str) -> Settings:
+    command = ["redis-server", "--requirepass", password, "--port", "7000"]
+    return settings(services={"cache": {"image": "redis:7-alpine", "command": command}})
+
+
+def test_a_password_on_the_users_own_command_line_is_compared_and_never_shown() -> None:
+    there = converged(own_server("one-secret-word"))
+    cache, masker = container(there, "cache"), Masker(there.digest_key)
+    cache["cmd"] = ["redis-server", "--requirepass", masker.placeholder("one-secret-word"), "--port", "7000"]
+    assert "service:cache" not in resources(there)
+    assert "one-secret-word" not in str(services.compare(there).record)
+    changes = resources(changed(there, settings=own_server("another-word")))["service:cache"].changes
+    assert "command" in {change.path for change in changes}
+    assert "word" not in str([change.to_json() for change in changes])
+    cache["cmd"][-1] = "7001"
+    assert [change.path for change in resources(there)["service:cache"].changes] == ["command"]
 
 
 def test_a_rotation_recreates_the_server_and_its_consumers() -> None:
