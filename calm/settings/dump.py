@@ -44,7 +44,10 @@ def _masked(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: MASK if _hidden(str(key), inner) else _masked(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_masked(item) for item in value]
+        return [
+            MASK if isinstance(item, str) and item and _is_option(before) else _masked(item)
+            for before, item in zip(["", *value], value, strict=False)
+        ]
     return _masked_text(value) if isinstance(value, str) else value
 
 
@@ -53,8 +56,15 @@ def _hidden(key: str, value: Any) -> bool:
     return isinstance(value, (str, int)) and not isinstance(value, bool) and bool(value) and looks_secret(key)
 
 
+def _is_option(word: Any) -> bool:
+    """Whether the next word of a command line is a secret: ``--password``, ``--requirepass``."""
+    return isinstance(word, str) and word.startswith("-") and "=" not in word and looks_secret(word)
+
+
 def _masked_text(text: str) -> str:
     key, equals, value = text.partition("=")
-    if equals and value and looks_secret(key) and key.isidentifier():
+    if equals and value and looks_secret(key) and key.lstrip("-").replace("-", "_").isidentifier():
         return f"{key}={MASK}"
+    if " " in text and any(word.startswith("-") for word in text.split(" ")):
+        text = " ".join(_masked(text.split(" ")))
     return _PASSWORD_IN_URL.sub(rf"\1:{MASK}@", text)

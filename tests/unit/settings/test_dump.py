@@ -14,6 +14,8 @@ WRITTEN: dict[str, Any] = {
         "redis": {"memory": "768M", "persistence": "none"},
         "services": {
             "nginx": {"environment": {"API_TOKEN": "hunter2", "MODE": "x"}, "ports": ["8080:80"]},
+            "words": {"command": ["redis-server", "--requirepass", "hunter2", "--port", "7000"]},
+            "text": {"command": "serve --password hunter2 --api-key=hunter2 --port 7000"},
             "mine": {"environment": ["API_TOKEN=hunter2", "URL=postgres://me:hunter2@db/x", "MODE=x"]},
         },
         "agent_api": {"environment": {"SMTP_PASSWORD": "hunter2", "DEBUG": False}},
@@ -43,6 +45,10 @@ def test_no_secret_is_written_down() -> None:
     assert "secrets" not in data
     assert "hunter2" not in json.dumps(data)
     assert data["docker"]["services"]["nginx"]["environment"] == {"API_TOKEN": MASK, "MODE": "x"}
+    assert data["docker"]["services"]["words"]["command"][2:] == [MASK, "--port", "7000"]
+    assert data["docker"]["services"]["text"]["command"] == (
+        f"serve --password {MASK} --api-key={MASK} --port 7000"
+    )
     assert data["docker"]["services"]["mine"]["environment"] == [
         f"API_TOKEN={MASK}",
         f"URL=postgres://me:{MASK}@db/x",
