@@ -27,7 +27,7 @@ def main(name: str, about: str | None, measure: Callable[[], str]) -> None:
 
 
 def put(name: str, text: str, command: Sequence[str]) -> None:
-    """Replace the result ``name`` in bench/README.md; ``command`` is what made it, without its ``--write``."""
+    """Replace the result ``name`` in bench/README.md; ``command`` is what made it, beside ``--write``."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     made = f"`python -m bench.{' '.join(command)}`, {date.today().isoformat()}, {machine()}:"
     whole = README.read_text(encoding="utf-8")
