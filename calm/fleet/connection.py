@@ -6,7 +6,9 @@ Strict host keys, an end to every wait, no needless delay, and a plain word for 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from paramiko import SSHException
 
 from calm.fleet.board import HostError
 
@@ -68,10 +70,16 @@ def settle(host: Host) -> None:
             channel.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def alive(host: Host) -> bool:
-    """Whether the connection to ``host`` still stands; true for hosts that are reached without one."""
+def answers(host: Host) -> bool:
+    """Whether ``host`` answers over the connection that there is; true for hosts that are reached without."""
     transport = _transport(host)
-    return transport is None or bool(transport.is_active())  # type: ignore[attr-defined]
+    if transport is None:
+        return True
+    try:
+        transport.open_session(timeout=CONNECT_SECONDS).close()
+    except (EOFError, OSError, SSHException):
+        return False
+    return True
 
 
 def reason(host: Host, error: Exception) -> HostError:
@@ -109,7 +117,7 @@ def _inner(said: str) -> str:
     return (inner or said).partition("] ")[2] or inner or said
 
 
-def _transport(host: Host) -> object | None:
+def _transport(host: Host) -> Any:
     client = getattr(host.connector, "client", None)
     return None if client is None else client.get_transport()
 

@@ -160,10 +160,18 @@ def _operations(state: State, host: Host) -> None:
                 okay = run_host_op(state, host, op_hash)
             except EOFError:  # paramiko's word for a connection that is gone
                 okay = False
-            if not connection.alive(host):
+            if _silent(state, host, op_hash) and not connection.answers(host):
                 run.error = connection.lost(host, _named(state, op_hash))
             if not okay or run.error is not None:
                 return
+
+
+def _silent(state: State, host: Host, op_hash: str) -> bool:
+    """Whether an operation has failed, or not come to its end, without a word from the host."""
+    if op_hash not in state.ops[host]:
+        return False
+    meta = state.ops[host][op_hash].operation_meta
+    return not meta.is_complete() or (meta.did_error() and not meta.stdout and not meta.stderr)
 
 
 def _named(state: State, op_hash: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,8 @@ def machines(
     try:
         yield start_all(engine, names, key=host_key)
     finally:
-        for name in names.values():
-            hosts.destroy(engine, name)
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(lambda name: hosts.destroy(engine, name), names.values()))
 
 
 @pytest.fixture(scope="session")

@@ -21,15 +21,16 @@ def _document(fleet: Fleet, name: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def drifted(fleet: Fleet) -> Iterator[None]:
+def _drifted(fleet: Fleet) -> None:
     """Every host lacks a document."""
     for name in ROWS:
         fleet.whole[name].run("rm", "-rf", _document(fleet, name))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _mended(fleet: Fleet) -> Iterator[None]:
+    """For the next module all is well again."""
     yield
-    for name in ROWS:
-        fleet.whole[name].run(
-            "sh", "-c", f"[ ! -d {_document(fleet, name)} ] || rmdir {_document(fleet, name)}"
-        )
     fleet.apply()
 
 

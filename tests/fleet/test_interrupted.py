@@ -59,6 +59,7 @@ def test_ctrl_c_frees_the_locks_or_says_whose_they_are(fleet: Fleet) -> None:
     _converges(fleet)
 
 
+@pytest.mark.full
 def test_the_locks_of_a_killed_apply_name_it_and_can_be_freed(fleet: Fleet) -> None:
     run = _begun(fleet)
     os.killpg(run.pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from paramiko import SSHException
 from pyinfra.api.exceptions import ConnectError
 
 from calm.fleet import connection
@@ -44,5 +45,14 @@ def test_a_socket_ends_a_silence_and_waits_for_nothing() -> None:
         assert channel.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
-def test_a_local_host_is_alive() -> None:
-    assert connection.alive(host())
+def test_a_local_host_answers() -> None:
+    assert connection.answers(host())
+
+
+def test_a_connection_that_opens_no_channel_is_lost() -> None:
+    def refuse(timeout: float) -> None:
+        assert timeout <= connection.CONNECT_SECONDS
+        raise SSHException("Timeout opening channel.")
+
+    transport = SimpleNamespace(open_session=refuse)
+    assert not connection.answers(host(client=SimpleNamespace(get_transport=lambda: transport)))
