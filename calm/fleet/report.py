@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from calm.drift.model import Change, HostDrift, Resource
+from calm.drift.model import Action, Change, HostDrift, Resource
 from calm.fleet.board import HostError, HostRun
 from calm.onhost import parse
 
@@ -156,7 +156,11 @@ def _places(run: HostRun) -> list[str]:
     docker = run.settings.docker
     there = {container["service"] for container in run.state.get("containers") or ()}
     if run.drift is not None:
-        there |= {resource.id.removeprefix("service:") for resource in run.drift.resources}
+        services = {
+            resource.id.removeprefix("service:"): resource.action is not Action.REMOVE
+            for resource in run.drift.resources
+        }
+        there = {name for name in there | services.keys() if services.get(name, True)}
     address = "127.0.0.1" if docker.bind in ("0.0.0.0", "::") else docker.bind
     if "postgres" in there:
         places.append(f"postgres     {address}:{docker.postgres.port}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from calm.drift.model import Action, Change, HostDrift, LeftOut, Origin, Refusal, Resource
 from calm.fleet import report
 from calm.fleet.board import HostError, HostRun
+from calm.settings import Settings
 
 DRIFT = HostDrift(
     resources=(
@@ -96,3 +97,12 @@ def test_a_host_that_could_not_be_read() -> None:
     row = plan(HostRun(name="@local", digest_key="", error=error))["hosts"][0]
     assert row["status"] == "failed"
     assert row["error"] == {"code": "probe", "message": "No Python.", "hint": "Install it."}
+
+
+def test_what_is_removed_is_no_place_to_find_anything() -> None:
+    gone = Resource(id="service:redis", kind="service", action=Action.REMOVE)
+    state = {"root": {"path": "/calm"}, "containers": [{"service": "redis"}, {"service": "postgres"}]}
+    run = HostRun(name="@local", digest_key="", settings=Settings(), state=state)
+    run.drift = HostDrift(resources=(gone,), left_out=(), notes=(), record={})
+    [row] = report.document("apply", ["@local"], {"@local": run}, {}, every=False)["hosts"]
+    assert [place.split()[0] for place in row["places"]] == ["files", "postgres"]
