@@ -1,0 +1,153 @@
+"""A fleet with nothing to do, beside Ansible and plain pyinfra: ``python -m bench.fleet [--write]``.
+
+Real hosts with systemd, sshd and an engine of their own (``--hosts 8``; 3), converged before. The three take
+turns, so that whatever else this machine does slows all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench import lab, results
+from tests.fleet.machines import Fleet, counted, start_all
+from tests.lab import hosts, leftovers
+
+PEERS = Path(__file__).with_name("peers")
+CACHE = Path("~/.cache/calm-bench/ansible").expanduser()
+DOCUMENTS = ("app.yaml", "settings.json", "docker/redis.conf", "docker/docker-compose.yml")
+ANSIBLE = "ansible==12.*"
+
+_BIN = Path(sys.executable).parent
+_TURNS = 5
+
+
+def measure(number: int) -> str:
+    """Medians at one host and at ``number``, as a table."""
+    names = {f"gpu-{index}": f"{leftovers.PREFIX}fleet-{index}" for index in range(1, number + 1)}
+    with lab.lab_engine() as engine, tempfile.TemporaryDirectory(prefix="calm-bench-fleet-") as folder:
+        key = hosts.key_pair(Path(folder, "keys"))
+        try:
+            machines = start_all(engine, names, key=key, deadline_s=60 + 30 * number)
+            fleet = Fleet(folder=Path(folder), key=key, whole=machines)
+            for name, host in machines.items():
+                fleet.add(name, host.address)
+            fleet.apply()
+            return _table(fleet, number)
+        finally:
+            for name in names.values():
+                hosts.destroy(engine, name)
+
+
+def _table(fleet: Fleet, number: int) -> str:
+    _render(fleet)
+    commands = _argvs(fleet, number)
+    environment = fleet.environment() | {
+        "ANSIBLE_CONFIG": str(PEERS / "ansible.cfg"),
+        "ANSIBLE_HOME": str(fleet.folder / "ansible"),
+        "CALM_BENCH_RENDERED": str(fleet.folder / "rendered"),
+        "PATH": os.environ["PATH"],
+    }
+    took = {count: _turns(_argvs(fleet, count), environment) for count in dict.fromkeys((1, number))}
+    first = next(iter(fleet.whole.values()))
+    cost = {
+        name: counted(first, lambda argv=argv: _seconds(argv, environment)) for name, argv in commands.items()
+    }
+    rows = [
+        (name, *_figures(name, took), str(cost[name])) for name in ("calm plan", "plain pyinfra", "Ansible")
+    ]
+    head = ["nothing to do"]
+    for count in took:
+        head += [f"{count} host{'' if count == 1 else 's'}", "times calm"]
+    return results.table([*head, "commands per host"], rows)
+
+
+def _figures(name: str, took: Mapping[int, Mapping[str, Sequence[float]]]) -> list[str]:
+    cells = []
+    for times in took.values():
+        ratios = [one / ours for one, ours in zip(times[name], times["calm plan"], strict=True)]
+        cells += [f"{statistics.median(times[name]):.2f} s", f"{statistics.median(ratios):.1f}"]
+    return cells
+
+
+def _argvs(fleet: Fleet, count: int) -> dict[str, list[str]]:
+    """The three commands on the first ``count`` hosts."""
+    chosen = list(fleet.whole)[:count]
+    inventory = fleet.folder / f"peers-{count}.py"
+    inventory.write_text(f"hosts = {[(name, _data(fleet, name)) for name in chosen]!r}\n")
+    ini = fleet.folder / f"hosts-{count}.ini"
+    ini.write_text("".join(_line(fleet, name) for name in chosen))
+    limits = [part for name in chosen for part in ("--limit", name)]
+    rendered = f"rendered={fleet.folder / 'rendered'}"
+    return {
+        "calm plan": [str(_BIN / "calm"), "plan", str(fleet.inventory), *limits],
+        "plain pyinfra": [str(_BIN / "pyinfra"), "-y", str(inventory), str(PEERS / "deploy.py")],
+        "Ansible": [str(_ansible()), "-i", str(ini), "-e", rendered, str(PEERS / "playbook.yml")],
+    }
+
+
+def _data(fleet: Fleet, name: str) -> dict[str, object]:
+    return {key: value for key, value in fleet.data[name].items() if key.startswith("ssh_")}
+
+
+def _line(fleet: Fleet, name: str) -> str:
+    data = fleet.data[name]
+    known = f"-o UserKnownHostsFile={fleet.known_hosts}"
+    return (
+        f"{name} ansible_host={data['ssh_hostname']} ansible_user=root"
+        f" ansible_ssh_private_key_file={fleet.key} ansible_ssh_common_args='{known}'\n"
+    )
+
+
+def _render(fleet: Fleet) -> None:
+    """What calm has rendered is what the peers put there, so that they have nothing to do either."""
+    folder = fleet.folder / "rendered"
+    folder.mkdir()
+    host = next(iter(fleet.whole.values()))
+    for path in DOCUMENTS:
+        (folder / Path(path).name).write_text(host.run("cat", f"/root/calm/{path}").stdout)
+
+
+def _ansible() -> Path:
+    """ansible-playbook, installed once below the cache."""
+    program = CACHE / "bin" / "ansible-playbook"
+    if not program.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(CACHE)], check=True)
+        subprocess.run([str(CACHE / "bin" / "pip"), "install", "--quiet", ANSIBLE], check=True)
+    return program
+
+
+def _turns(argvs: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> dict[str, list[float]]:
+    for argv in argvs.values():
+        _seconds(argv, environment)  # bytecode and file cache
+    took: dict[str, list[float]] = {name: [] for name in argvs}
+    for _ in range(_TURNS):
+        for name, argv in argvs.items():
+            took[name].append(_seconds(argv, environment))
+    return took
+
+
+def _seconds(argv: Sequence[str], environment: Mapping[str, str]) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return took
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--hosts", type=int, default=3)
+    given, rest = parser.parse_known_args()
+    sys.argv[1:] = rest
+    results.main("fleet", __doc__, lambda: measure(given.hosts))
