@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import gevent  # type: ignore[import-untyped]
 from pyinfra import host
 from pyinfra.api import operation
 from pyinfra.api.command import FunctionCommand
 
-from calm.desired.templates import prepare
 from calm.drift import host as drift
 from calm.drift.model import Context
 from calm.drift.record import after
@@ -144,7 +142,6 @@ def _look(run: board.HostRun) -> None:
     given = resolve(settings)
     run.settings = settings
     request = drift.request(settings, digest_key=run.digest_key)
-    gevent.spawn(prepare)  # while the host answers
     state = _read(drift.merged(request, now.reads))
     run.becomes = _becomes()
     run.error = _unreadable(state)

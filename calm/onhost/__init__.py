@@ -88,7 +88,7 @@ def _checked(line: str) -> dict[str, Any]:
 def _sources(name: str) -> str:
     """The modules of this package by name, the packages with none, as JSON, packed.
 
-    Packed, a script is smaller than the 64 KiB of a pipe: it is handed over before the host has begun to read.
+    Packed, a script is smaller than the 64 KiB of a pipe: it is handed over before the host begins to read.
     """
     found = {"calm": "", "calm.onhost": ""}
     for file in sorted(os.listdir(_FOLDER)):
