@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 
 from pyinfra import context, host
 from pyinfra.api import operation
-from pyinfra.api.command import FunctionCommand, PyinfraCommand, StringCommand
+from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from calm.drift.model import Effect, Resource
@@ -40,7 +40,7 @@ def why_not_or(
         return
     reason = _why_not(resource, run)
     if reason is not None:
-        yield FunctionCommand(fail, (reason,), {})
+        yield failing(reason)
         return
     if not context.state.is_executing:
         yield StringCommand("true")
@@ -84,9 +84,9 @@ def effects(wanted: tuple[Effect, ...]) -> StringCommand:
     return StringCommand("python3 -I -", _stdin=Payload(script("effect", request)))
 
 
-def fail(reason: str) -> None:
-    """Fail the operation on this host alone; pyinfra takes an exception for that."""
-    raise RuntimeError(reason)
+def failing(reason: str) -> StringCommand:
+    """A command that says why and fails, on this host alone; plain pyinfra shows no traceback for it."""
+    return StringCommand("printf '%s\\n'", QuoteString(reason), ">&2; exit 1")
 
 
 def _why_not(resource: Resource, run: board.HostRun) -> str | None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from pyinfra import host
 from pyinfra.api import operation
-from pyinfra.api.command import FunctionCommand
 
 from calm.drift import host as drift
 from calm.drift.model import Context
@@ -16,18 +15,20 @@ from calm.drift.record import after
 from calm.drift.removal import removal
 from calm.fleet import board
 from calm.fleet.agreed import Agreed
+from calm.fleet.choice import UnknownResourceError
 from calm.fleet.connection import PROBE_SECONDS
 from calm.fleet.generations import NoGenerationError, history
 from calm.fleet.layers import layers
 from calm.fleet.payload import Payload
 from calm.onhost import script
+from calm.onhost.errors import place_of
 from calm.release import fingerprint
 from calm.settings.dump import to_json
 from calm.settings.load import SettingsError, load
 from calm.settings.secrets import resolve
 from facts.health import Health
 from facts.host import State
-from operations._resource import Commands, effects, fail, remember
+from operations._resource import Commands, effects, failing, remember
 
 _PYTHON_HINT = "calm needs Python 3.9 or newer there, as `python3`. On Debian: apt-get install python3."
 _PROBE_HINTS = (
@@ -60,6 +61,14 @@ def begin() -> None:
         run.error = board.HostError(
             code="settings", message=str(error), hint="Correct the settings; `calm validate` checks them."
         )
+    except UnknownResourceError:
+        raise
+    except Exception as error:  # a mistake of calm's own over one host must not end the run for the others
+        run.error = board.HostError(
+            code="bug",
+            message=f"This host could not be compared ({place_of(error)}).",
+            hint="That is a mistake in calm; please report it. Nothing was changed there.",
+        )
     if run.error is not None:
         remember(run, "host", refuse(reason=run.error.message, name="host"))
     elif run.drift is not None and run.drift.pending:
@@ -76,7 +85,7 @@ def finish() -> None:
 @operation()
 def refuse(reason: str) -> Commands:
     """Fail this host with ``reason``."""
-    yield FunctionCommand(fail, (reason,), {})
+    yield failing(reason)
 
 
 @operation()
@@ -100,7 +109,7 @@ def record() -> Commands:
         closing += ({"do": "unlock"},)
     yield effects(closing)
     if failed:
-        yield FunctionCommand(fail, (f"not converged: {', '.join(failed)}",), {})
+        yield failing(f"not converged: {', '.join(failed)}")
 
 
 def _told(run: board.HostRun, failed: tuple[str, ...]) -> dict[str, Any]:

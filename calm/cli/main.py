@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -10,6 +11,7 @@ from importlib.metadata import version
 import click
 
 from calm.cli.exits import Exit
+from calm.onhost.errors import place_of
 
 _HOMES = {
     "calm.cli.fleet": ("validate", "plan", "apply", "status", "rollback", "remove", "unlock", "settings"),
@@ -94,5 +96,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
+        return Exit.FAILED
+    except Exception as error:
+        if "CALM_DEBUG" in os.environ:
+            raise
+        # The error's own text might hold a secret.
+        click.echo(
+            f"calm: a mistake in calm itself ({place_of(error)}). Please report it; CALM_DEBUG=1 tells more.",
+            err=True,
+        )
         return Exit.FAILED
     return result if isinstance(result, int) else Exit.OK
