@@ -14,7 +14,7 @@ venv: $(BIN)/.calm  ## Install calm into .venv
 
 $(BIN)/.calm: requirements.lock pyproject.toml $(UV)
 	@$(UV) venv --quiet --allow-existing --python '>=3.11' .venv
-	@$(UV) pip install --quiet --python .venv --require-hashes -r requirements.lock
+	@$(UV) pip install --quiet --compile-bytecode --python .venv --require-hashes -r requirements.lock
 	@$(UV) pip install --quiet --python .venv --no-deps --no-build-isolation --editable .
 	@touch $@
 
