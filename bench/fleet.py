@@ -138,7 +138,7 @@ def _turns(argvs: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -
 
 
 def _executions(argv: Sequence[str], environment: Mapping[str, str]) -> int:
-    """How many commands Ansible says that it ran over SSH; sshd's log has none for a connection that was open."""
+    """How many commands Ansible says that it ran over SSH; over a kept connection sshd logs none."""
     done = subprocess.run(
         argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
     )
