@@ -110,6 +110,7 @@ def _up(context: Context, name: str, project: str, spec: Mapping[str, Any], *, r
         "file": absolute(context, in_compose_directory(context.settings, COMPOSE_FILE)),
         "project": project,
         "services": [name],
+        "image": spec.get("image"),
         "build": built,
         "recreate": recreate,
     }

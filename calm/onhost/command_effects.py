@@ -37,7 +37,7 @@ def run(run: Run, effect: dict[str, Any]) -> Outcome:
 
 
 def compose(run: Run, effect: dict[str, Any]) -> Outcome:
-    """``{argv}`` (what follows ``docker compose``), or ``{file, project, services, build, recreate}``.
+    """``{argv}`` (what follows ``docker compose``), or ``{file, project, services, image, build, recreate}``.
 
     The second form is ``up -d --no-deps`` for those services alone: a bare ``up`` would recreate what they
     depend on. Volumes are never removed.
@@ -52,7 +52,8 @@ def compose(run: Run, effect: dict[str, Any]) -> Outcome:
     timeout_s = float(effect.get("timeout_s") or COMPOSE_SECONDS)
     code, said = execute([command, "compose", *words], environ=environ, timeout_s=timeout_s)
     if code != 0:
-        raise RefusedError(f"`docker compose {_shown(words)}` ended with {code}: {_tail(run, said)}")
+        image = f" (image {effect['image']})" if effect.get("image") else ""
+        raise RefusedError(f"`docker compose {_shown(words)}`{image} ended with {code}: {_tail(run, said)}")
     return Outcome("done")
 
 
