@@ -28,7 +28,7 @@ def test_an_environment_variable_is_text(value: object, text: str) -> None:
     assert docker.agent_api.environment == {"NAME": text}
 
 
-@pytest.mark.parametrize("image", ["postgres:15-alpine", "registry.example/a/b-c:1.2@sha256:0a1b", "localhost:5000/x"])
+@pytest.mark.parametrize("image", ["postgres:15-alpine", "r.example/a/b-c:1@sha256:0a1b", "localhost:5000/x"])
 def test_images_as_docker_names_them(image: str) -> None:
     assert Docker.model_validate({"postgres": {"image": image}}).postgres.image == image
 
