@@ -46,6 +46,21 @@ def wheel(checkout: Path) -> tuple[str, bytes]:
         return built[0].name, built[0].read_bytes()
 
 
+def wheels(folder: Path) -> list[tuple[str, bytes]]:
+    """The wheels in ``folder``, for a host that reaches no index: names and bytes.
+
+    Raises:
+        ReleaseError: there is no such folder, or no wheel in it.
+    """
+    found = sorted(folder.glob("*.whl"))
+    if not found:
+        raise ReleaseError(
+            f"agent.wheelhouse: there are no wheels in {folder}. Fill it with "
+            f"`pip download --dest {folder} --require-hashes -r {REQUIREMENTS}` for the host's platform."
+        )
+    return [(path.name, path.read_bytes()) for path in found]
+
+
 def requirements(checkout: Path) -> str:
     """What the agent depends on, pinned with hashes."""
     return (checkout / REQUIREMENTS).read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ class Agent(Section):
     enabled: bool = Field(default=True, description="Whether calm is installed on the host.")
     wheelhouse: PathText = Field(
         default="auto",
-        description="Folder of wheels to install from, on the machine that runs calm; auto: built when "
-        "needed.",
+        description="Folder of wheels on the machine that runs calm, which are sent along for a host that "
+        "reaches no index; auto: the host installs from its own index.",
     )
     python: PathText | None = Field(
         default=None,
