@@ -13,7 +13,10 @@ NAME = "remedies"
 
 
 def heal() -> None:
-    """Let the agent heal, if anything was changed or it had found something; it takes ten seconds."""
+    """Let the agent heal, if anything was changed or it had found something; it takes ten seconds.
+
+    `calm apply` comes here only where something differs; `calm heal` on the host heals without that.
+    """
     run = board.current().host(host.name)
     if run.drift is None or run.error is not None or board.current().desired == "absent":
         return

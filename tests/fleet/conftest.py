@@ -35,7 +35,7 @@ with open("/tmp/seen", "wb", buffering=0) as file:
 """Notes every command line that there is for two minutes."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machines(
     engine: Engine, host_key: Path, unique_name: Callable[[str], str]
 ) -> Iterator[dict[str, hosts.Host]]:
@@ -48,7 +48,7 @@ def machines(
             list(pool.map(lambda name: hosts.destroy(engine, name), names.values()))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def fleet(machines: dict[str, hosts.Host], host_key: Path, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     """An inventory of the whole hosts."""
     whole = Fleet(folder=tmp_path_factory.mktemp("fleet"), key=host_key, whole=machines)
@@ -57,7 +57,7 @@ def fleet(machines: dict[str, hosts.Host], host_key: Path, tmp_path_factory: pyt
     return whole
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def converged(fleet: Fleet) -> dict[str, Any]:
     """Every host converged from bare by one apply, with an eye on every command line of the first."""
     first = fleet.whole["gpu-1"]

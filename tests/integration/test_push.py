@@ -15,7 +15,11 @@ pytestmark = pytest.mark.engine
 
 @pytest.fixture(scope="module")
 def stack(build: Build) -> Stack:
-    whole = build("push", agent={"enabled": True}, docker={"postgres": {"health": {"interval": 2}}})
+    whole = build(
+        "push",
+        agent={"enabled": True},
+        docker={"redis": {"health": {"interval": 1, "timeout": 1, "retries": 2}}},
+    )
     planned = whole.plan()
     assert planned.code == 2
     assert not (whole.root / "agent").exists(), "a plan installs nothing"
@@ -56,19 +60,20 @@ def test_calm_down_shows_in_plan_and_apply_clears_it(stack: Stack) -> None:
 
 
 def test_a_finding_is_noted_in_plan_and_healed_by_apply(stack: Stack) -> None:
-    """Its health check fails since another program holds the data folder's socket: here, a stopped server."""
-    name = stack.name("postgres")
-    stack.docker("exec", name, "sh", "-c", "kill -STOP 1; for p in $(pgrep postgres); do kill -STOP $p; done")
+    """A server that hangs: its process is stopped, so that its health check gets no answer."""
+    stack.docker("kill", "--signal", "STOP", stack.name("redis"))
     deadline = time.monotonic() + 60
-    while stack.inspect("postgres")["State"]["Health"]["Status"] != "unhealthy":
+    while stack.inspect("redis")["State"]["Health"]["Status"] != "unhealthy":
         assert time.monotonic() < deadline, "Docker did not call it unhealthy"
         time.sleep(0.5)
-    looked = agent(stack, "heal", "--dry-run", "--json")
-    assert looked.code == 2, looked.said
+    assert agent(stack, "pause").code == 0
+    looked = agent(stack, "heal", "--json", "--burst", "2")
+    assert "container-unhealthy" in looked.out, looked.said
+    assert agent(stack, "resume").code == 0
     assert "container-unhealthy" in stack.calm("plan").out
-    result = stack.calm("apply", "--yes")
-    assert result.code == 0, result.said
-    assert stack.inspect("postgres")["State"]["Health"]["Status"] == "healthy"
+    stack.docker("update", "--cpus", "0.9", stack.name("postgres"))
+    stack.apply()
+    assert stack.inspect("redis")["State"]["Health"]["Status"] == "healthy"
     assert json.loads(agent(stack, "journal", "--json").out)
 
 
