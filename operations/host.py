@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import gevent  # type: ignore[import-untyped]
 from pyinfra import host
 from pyinfra.api import operation
 
+from calm.desired.templates import prepare
 from calm.drift import host as drift
 from calm.drift.model import Context
 from calm.drift.record import after
@@ -23,6 +25,7 @@ from calm.fleet.payload import Payload
 from calm.onhost import script
 from calm.onhost.errors import place_of
 from calm.release import fingerprint
+from calm.settings import Settings
 from calm.settings.dump import to_json
 from calm.settings.load import SettingsError, load
 from calm.settings.secrets import resolve
@@ -41,6 +44,9 @@ _PASSWORD_SHOWS = "; its password is in the host's list of processes meanwhile, 
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 LEASE_SECONDS = 120
+
+ASKED_SECONDS = 0.02
+"""After so long the question is on its way, and this process has nothing to do until the answer comes."""
 
 
 def begin() -> None:
@@ -151,6 +157,7 @@ def _look(run: board.HostRun) -> None:
     given = resolve(settings)
     run.settings = settings
     request = drift.request(settings, digest_key=run.digest_key)
+    gevent.spawn_later(ASKED_SECONDS, prepare)
     state = _read(drift.merged(request, now.reads))
     run.becomes = _becomes()
     run.error = _unreadable(state)
@@ -158,9 +165,9 @@ def _look(run: board.HostRun) -> None:
         return
     if now.snapshots and (state.get("agent") or {}).get("release"):
         run.health = host.get_fact(Health, root=state["root"]["path"], _timeout=PROBE_SECONDS)
-    run.state = {**state, "controller": {"release": fingerprint(CHECKOUT)}}
     if now.settings_for is not None:
         run.settings = now.settings_for(settings, state.get("record") or {})
+    run.state = {**state, "controller": {"release": _release(run.settings)}}
     context = Context(
         settings=run.settings,
         state=run.state,
@@ -174,6 +181,10 @@ def _look(run: board.HostRun) -> None:
     chosen = {resource.id for resource in run.drift.resources}
     run.passed_over = tuple(resource.id for resource in whole.pending if resource.id not in chosen)
     run.error = _moved(run, now.agreed)
+
+
+def _release(settings: Settings) -> str | None:
+    return fingerprint(CHECKOUT) if settings.agent.enabled else None
 
 
 def _read(request: Mapping[str, Any]) -> dict[str, Any]:

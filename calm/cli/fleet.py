@@ -86,13 +86,15 @@ def plan(
     as_json: bool,
 ) -> int:
     """Show what differs from the settings. Writes nothing on any host."""
-    from calm.fleet import planfile, work
+    from calm.fleet import work
 
     job = work.Job(target=_target(inventory, limit, data), only=only)
     _validated(job.target)
     outcome = _working(lambda: work.plan(job, every=every))
     _print(outcome, as_json)
     if out is not None:
+        from calm.fleet import planfile
+
         planfile.write(Path(out), job, outcome)
         click.echo(f"The plan is in {out}. Apply exactly that: calm apply --plan {out}", err=True)
     return _code(outcome)

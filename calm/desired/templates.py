@@ -6,6 +6,7 @@ A name that a template uses and nobody gives is an error, never an empty string.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,9 @@ from calm.settings.units import size_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+_ALWAYS = ("docker/docker-compose.yml.j2", "docker/redis.conf.j2", "app/app.yaml.j2")
 
 
 class TemplateError(SettingsError):
@@ -40,6 +44,18 @@ def render(name: str, **values: Any) -> str:
         return _environment(checkout()).get_template(name).render(**values)
     except Broken as error:
         raise TemplateError(name, f"{type(error).__name__}: {error}") from error
+
+
+def prepare() -> None:
+    """Compile the templates that every host needs: something to do while the first one is being asked.
+
+    What is wrong with one is said where it is rendered.
+    """
+    from jinja2 import TemplateError as Broken
+
+    with suppress(Broken, TemplateError):
+        for name in _ALWAYS:
+            _environment(checkout()).get_template(name)
 
 
 def checkout() -> Path:

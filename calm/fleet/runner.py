@@ -59,6 +59,7 @@ def validate(target: Target) -> dict[str, Settings | SettingsError]:
         InventoryError, NoHostError
     """
     inventory, hosts = _hosts(target)
+    _read_before[:] = [(target, inventory, hosts)]
     return {host.name: _settings(inventory, host, target) for host in hosts}
 
 
@@ -104,7 +105,7 @@ def effects(target: Target, wanted: Callable[[Settings], dict[str, Any]]) -> dic
 
 
 def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progress | None) -> Pass:
-    inventory, hosts = _hosts(target)
+    inventory, hosts = _hosts_read_before(target) or _hosts(target)
     boards.begin(board)
     board.source = target.source
     state = _state(target, inventory, hosts)
@@ -176,6 +177,18 @@ def _silent(state: State, host: Host, op_hash: str) -> bool:
 
 def _named(state: State, op_hash: str) -> str:
     return next(iter(state.op_meta[op_hash].names))
+
+
+_read_before: list[tuple[Target, Inventory, list[Host]]] = []
+"""What ``validate`` has read and no pass has used yet: pyinfra ties an inventory to one state."""
+
+
+def _hosts_read_before(target: Target) -> tuple[Inventory, list[Host]] | None:
+    while _read_before:
+        known, inventory, hosts = _read_before.pop()
+        if known is target:
+            return inventory, hosts
+    return None
 
 
 def _hosts(target: Target) -> tuple[Inventory, list[Host]]:

@@ -21,6 +21,8 @@ class Section(BaseModel):
         strict=True,
         validate_default=True,
         hide_input_in_errors=True,
+        # Nobody validates a section by itself before the whole: half the time to import the settings.
+        defer_build=True,
     )
 
 
