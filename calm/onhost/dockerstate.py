@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Iterator, NamedTuple
+from functools import partial
+from typing import Any, Callable, Iterator, NamedTuple
 from urllib.parse import quote
 
 from calm.onhost import running
@@ -18,7 +19,7 @@ from calm.onhost.dockerless import nothing
 from calm.onhost.errors import EngineRefusalError, RefusedError, UnavailableError
 from calm.onhost.masking import Masker, looks_secret
 from calm.onhost.programs import docker_command
-from calm.onhost.together import together
+from calm.onhost.together import started, together
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
@@ -63,39 +64,65 @@ class Asked(NamedTuple):
         )
 
 
-def read(part: dict[str, Any], masker: Masker, redis_password: str = "") -> dict[str, Any]:
-    """``docker``, ``containers``, ``volumes``, ``networks``, ``images`` and ``running`` of the answer.
+def begin(part: dict[str, Any], masker: Masker, redis_password: str = "") -> Callable[[], dict[str, Any]]:
+    """Ask the engine; what takes long, the commands in containers, goes on after this has returned.
 
-    ``redis_password`` is the host's, for a redis that was told it while its container holds the old one.
+    What comes back waits for it and gives ``docker``, ``containers``, ``volumes``, ``networks``, ``images``
+    and ``running`` of the answer. ``masker`` has learned the containers' secrets by then, so that what is
+    read meanwhile is masked with them. ``redis_password`` is the host's, for a redis that was told it while
+    its container holds the old one.
     """
+    asked = Asked.of(part)
     try:
-        return _ask(Engine.found(), Asked.of(part), masker, redis_password)
+        engine = Engine.found()
+        quick = _quick(engine, asked)
     except UnavailableError as refusal:
-        answer = nothing(refusal.status, str(refusal))
-        answer["docker"]["compose"] = compose_version() if answer["docker"]["command"] else None
-        return answer
-
-
-def _ask(engine: Engine, asked: Asked, masker: Masker, spare: str) -> dict[str, Any]:
-    found = together(
+        return partial(_unavailable, refusal)
+    inspected = quick["containers"][1]
+    slow = started(
         {
+            "running": lambda: _values(engine, asked, inspected, redis_password),
+            "compose": compose_version,
+        }
+    )
+    for one in inspected:
+        learn_secrets(one, masker)
+    return partial(_answer, engine, asked, masker, quick, slow)
+
+
+def _unavailable(refusal: UnavailableError) -> dict[str, Any]:
+    answer = nothing(refusal.status, str(refusal))
+    answer["docker"]["compose"] = compose_version() if answer["docker"]["command"] else None
+    return answer
+
+
+def _quick(engine: Engine, asked: Asked) -> dict[str, Any]:
+    return together(
+        {
+            "containers": lambda: _containers(engine, asked),
             "api": engine.api_version,
             "info": lambda: engine.get("/info"),
             "networks": lambda: engine.get("/networks"),
             "volumes": lambda: engine.get("/volumes")["Volumes"] or [],
             "images": lambda: {name: _image(engine, name) for name in asked.images},
-            "compose": compose_version,
-            "containers": lambda: _containers(engine, asked, spare),
         }
     )
-    inspected, values, listed = found["containers"]
-    for one in inspected:
-        learn_secrets(one, masker)
+
+
+def _answer(
+    engine: Engine, asked: Asked, masker: Masker, quick: dict[str, Any], slow: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    try:
+        found = {**quick, **slow()}
+    except UnavailableError as refusal:
+        return _unavailable(refusal)
+    listed, inspected = found["containers"]
+    values = found["running"]
     return {
         "docker": _docker(engine, found),
         "containers": [_container(one, masker) for one in inspected],
         "volumes": _volumes(asked, found["volumes"], inspected, values),
-        "networks": {one["Name"]: _network(one) for one in found["networks"]},
+        "networks": {one["Name"]: _network(one, listed) for one in found["networks"]},
         "images": found["images"],
         "running": masker.value({name: value for name, value in values.items() if name in asked.running}),
         "published": _published(listed),
@@ -182,39 +209,37 @@ def _image(engine: Engine, name: str) -> str | None:
         return None
 
 
-def _containers(engine: Engine, asked: Asked, spare: str) -> tuple[list[Any], dict[str, Any], list[Any]]:
-    """The inspected containers of the stack, the running values asked for, and the list of all containers."""
+def _containers(engine: Engine, asked: Asked) -> tuple[list[Any], list[Any]]:
+    """The list of all containers, and those of the stack inspected."""
     listed = engine.get("/containers/json", all=1)
-    chosen = [one for one in listed if _concerns(one, asked)]
-    wanted = {spec["container"]: (name, spec) for name, spec in asked.running.items()}
-    looked = together({one["Id"]: _look(engine, one, wanted, spare) for one in chosen})
-    values: dict[str, Any] = {
-        name: {"error": f"the container {spec['container']} does not exist"}
-        for name, spec in asked.running.items()
-    }
-    for inspected, more in looked.values():
-        if inspected is not None:
-            values.update(more)
-    return [inspected for inspected, _ in looked.values() if inspected], values, listed
+    looked = together({one["Id"]: _look(engine, one["Id"]) for one in listed if _concerns(one, asked)})
+    return listed, [inspected for inspected in looked.values() if inspected]
 
 
-def _look(engine: Engine, listed: dict[str, Any], wanted: dict[str, Any], spare: str) -> Any:
-    """Inspects one container, and asks the server in it for its running values if it has some."""
-
-    def look() -> tuple[dict[str, Any] | None, dict[str, Any]]:
+def _look(engine: Engine, identity: str) -> Callable[[], Any]:
+    def look() -> Any:
         try:
-            inspected = engine.get(f"/containers/{listed['Id']}/json")
+            return engine.get(f"/containers/{identity}/json")
         except EngineRefusalError:
-            return None, {}  # removed since it was listed
-        name, spec = wanted.get(inspected["Name"].lstrip("/"), (None, None))
-        if name is None:
-            return inspected, {}
-        try:
-            return inspected, {name: running.read(name, engine, inspected, spec, spare)}
-        except RefusedError as refusal:
-            return inspected, {name: {"error": str(refusal)}}
+            return None  # removed since it was listed
 
     return look
+
+
+def _values(engine: Engine, asked: Asked, inspected: list[Any], spare: str) -> dict[str, Any]:
+    """The running values asked for, by service, each from the server in its container."""
+    by_name = {one["Name"].lstrip("/"): one for one in inspected}
+
+    def value(name: str, spec: dict[str, Any]) -> dict[str, Any]:
+        one = by_name.get(spec["container"])
+        if one is None:
+            return {"error": f"the container {spec['container']} does not exist"}
+        try:
+            return running.read(name, engine, one, spec, spare)
+        except RefusedError as refusal:
+            return {"error": str(refusal)}
+
+    return together({name: partial(value, name, spec) for name, spec in asked.running.items()})
 
 
 def _concerns(listed: dict[str, Any], asked: Asked) -> bool:
@@ -352,8 +377,18 @@ def _healthcheck(check: dict[str, Any] | None, masker: Masker) -> dict[str, Any]
     return {"test": arguments(check["Test"], masker), "retries": check.get("Retries") or 0, **spans}
 
 
-def _network(one: dict[str, Any]) -> dict[str, Any]:
-    return {"id": one["Id"], "labels": one.get("Labels") or {}}
+def _network(one: dict[str, Any], listed: list[dict[str, Any]]) -> dict[str, Any]:
+    """``containers`` are the names of those on it; a stopped one needs its network, too."""
+    return {"id": one["Id"], "labels": one.get("Labels") or {}, "containers": on_network(one["Name"], listed)}
+
+
+def on_network(name: str, listed: list[dict[str, Any]]) -> list[str]:
+    """The names of the listed containers, running or not, that are on a network."""
+    return sorted(
+        one["Names"][0].lstrip("/")
+        for one in listed
+        if one.get("Names") and name in ((one.get("NetworkSettings") or {}).get("Networks") or {})
+    )
 
 
 def _volumes(

@@ -8,14 +8,14 @@ import json
 import os
 import stat
 import sys
-from typing import Any
+from typing import Any, Callable
 
-from calm.onhost import dockerless, host, lmstudio, lock
+from calm.onhost import host, lock
 from calm.onhost.errors import place_of
 from calm.onhost.files import Root, look, opened, present
 from calm.onhost.masking import Masker
 from calm.onhost.run import secrets as values_of
-from calm.onhost.together import together
+from calm.onhost.together import started
 
 COMPOSE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 """In the order in which Compose looks for its file."""
@@ -43,42 +43,40 @@ def main(request: dict[str, Any]) -> int:
 
 
 def read(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a request; see `entry` for a document and `dockerstate.read` for what Docker knows."""
+    """The answer to a request; see `entry` for a document and `dockerstate.begin` for what Docker knows."""
     root = Root(request["root"])
     masker = Masker(request.get("digest_key"))
-    secrets = _secrets(root, request.get("secrets") or (), masker)
-    spare = values_of(root, ("redis_password",)).get("redis_password", "")
     docker_part = request.get("docker") or {}
-    found = together(
-        {
-            "docker": lambda: _docker(docker_part, masker, spare),
-            "host": lambda: host.read(request.get("commands") or ()),
-            "parts": lambda: _parts(request, root),
-        }
+    # Docker's commands in containers take longest: they run while the rest is read.
+    docker_said = _docker(docker_part, masker, root)
+    found = started(
+        {"host": lambda: host.read(request.get("commands") or ()), "parts": lambda: _parts(request, root)}
     )
-    docker = found["docker"]
-    return {
-        "schema": 1,
-        "host": found["host"],
+    secrets = _secrets(root, request.get("secrets") or (), masker)
+    files = {
         "root": {"path": root.path, "status": root.status(), "disk_free_bytes": host.disk_free(root.path)},
         "files": {name: entry(root, masker, spec["path"]) for name, spec in _documents(request).items()},
         **_record(root),
         "lock": lock.read(root),
         "secrets": secrets,
-        "ports": host.ports(docker_part.get("ports") or (), docker.pop("published", {})),
-        **docker,
         "lmstudio": _lmstudio(request, root, masker),
         "compose_file": _compose_file(root, masker, docker_part.get("directory")),
-        **found["parts"],
     }
+    docker = docker_said()
+    ports = host.ports(docker_part.get("ports") or (), docker.pop("published", {}))
+    rest = found()
+    return {"schema": 1, "host": rest["host"], **files, "ports": ports, **docker, **rest["parts"]}
 
 
-def _docker(part: dict[str, Any], masker: Masker, redis_password: str) -> dict[str, Any]:
+def _docker(part: dict[str, Any], masker: Masker, root: Root) -> Callable[[], dict[str, Any]]:
+    """What Docker knows, asked for, not yet waited for; by now the masker knows the containers' secrets."""
     if not part or part.get("enabled") is False:
-        return dockerless.nothing()
+        from calm.onhost import dockerless
+
+        return dockerless.nothing
     from calm.onhost import dockerstate
 
-    return dockerstate.read(part, masker, redis_password)
+    return dockerstate.begin(part, masker, values_of(root, ("redis_password",)).get("redis_password", ""))
 
 
 def _documents(request: dict[str, Any]) -> dict[str, Any]:
@@ -174,6 +172,8 @@ def _lmstudio(request: dict[str, Any], root: Root, masker: Masker) -> dict[str, 
     part = request.get("lmstudio")
     if part is None or part.get("enabled") is False:
         return None
+    from calm.onhost import lmstudio
+
     return lmstudio.read(part, lambda path: entry(root, masker, path))
 
 
