@@ -11,5 +11,8 @@ def volumes() -> None:
 
 
 def services() -> None:
-    """Bring each service to its image, limits and running values, dependencies first, health awaited."""
-    converge_all(("service",))
+    """Bring each service to its image, limits and running values, dependencies first, health awaited.
+
+    A remove takes the network that calm had made for them, too.
+    """
+    converge_all(("service", "network"))

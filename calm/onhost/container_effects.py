@@ -1,4 +1,4 @@
-"""Containers and volumes, over the engine's socket. Nothing here removes a volume."""
+"""Containers, volumes and networks, over the engine's socket. Nothing here removes a volume."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from calm.onhost.dockerstate import learn_secrets
+from calm.onhost.dockerstate import learn_secrets, on_network
 from calm.onhost.errors import EngineRefusalError, RefusedError
 from calm.onhost.run import Outcome, Run
 
@@ -27,6 +27,23 @@ def volume(run: Run, effect: dict[str, Any]) -> Outcome:
     if any(one["Name"] == name for one in run.engine.get("/volumes")["Volumes"] or ()):
         return Outcome("unchanged")
     run.engine.call("POST", "/volumes/create", body={"Name": name, "Labels": effect.get("labels") or {}})
+    return Outcome("done")
+
+
+def network_remove(run: Run, effect: dict[str, Any]) -> Outcome:
+    """``{name, expect_id}``: takes a network away, unless a container, running or not, is on it."""
+    name = effect["name"]
+    found = [one for one in run.engine.get("/networks") if one["Name"] == name]
+    if not found:
+        return Outcome("unchanged")
+    if found[0]["Id"] != effect["expect_id"]:
+        raise RefusedError(f"the network {name} was made anew since the plan: look at a new plan")
+    users = on_network(name, run.engine.get("/containers/json", all=1))
+    if users:
+        raise RefusedError(
+            f"{', '.join(users)} came to the network {name} since the plan: look at a new plan"
+        )
+    run.engine.call("DELETE", f"/networks/{found[0]['Id']}", timeout=30)
     return Outcome("done")
 
 

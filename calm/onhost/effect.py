@@ -36,6 +36,7 @@ EFFECTS = {
     "run": "command_effects",
     "compose": "command_effects",
     "volume": "container_effects",
+    "network_remove": "container_effects",
     "container": "container_effects",
     "wait_healthy": "container_effects",
     "redis_set": "server_effects",

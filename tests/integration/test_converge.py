@@ -108,7 +108,8 @@ def test_rotating_a_secret_is_a_setting(stack: Stack) -> None:
     assert stack.redis("PING") == "PONG"
     health = stack.docker("exec", stack.name("agent-api"), "python", "-c", _HEALTH)
     assert json.loads(health)["status"] == "healthy"
-    assert stack.plan().code == 0
+    again = stack.plan()
+    assert again.code == 0, again.out
 
 
 _HEALTH = (
@@ -160,12 +161,19 @@ def _without_docker(stack: Stack, command: str, *arguments: str) -> Result:
 def test_remove_keeps_volumes_and_secrets(stack: Stack) -> None:
     volumes = _volumes(stack)
     secrets = stack.secret("postgres_password")
+    assert _networks(stack)
     result = stack.calm("remove", "--yes")
     assert result.code == 0, result.said
+    assert "network:" in result.out
+    assert not _networks(stack)
     assert stack.alive() == {}
     assert _volumes(stack) == volumes
     assert stack.secret("postgres_password") == secrets
     assert not (stack.root / "docker" / "docker-compose.yml").exists()
+
+
+def _networks(stack: Stack) -> set[str]:
+    return set(stack.docker("network", "ls", "-q", "--filter", f"name={stack.project}").split())
 
 
 def _volumes(stack: Stack) -> set[str]:

@@ -315,6 +315,29 @@ def test_volumes_are_made_once_with_their_label(servers: Servers, unique_name: C
         servers.engine.docker("volume", "rm", name, check=False)
 
 
+def test_a_network_goes_only_when_nobody_is_on_it(
+    servers: Servers, unique_name: Callable[[str], str]
+) -> None:
+    """A container that is stopped, too, could not start again without its network."""
+    name, guest = unique_name("network"), unique_name("guest")
+    servers.engine.docker("network", "create", name)
+    servers.engine.docker("create", "--name", guest, "--network", name, "--tmpfs", "/data", "redis:7-alpine")
+    try:
+        found = servers.probe()["networks"][name]
+        assert found["containers"] == [guest]
+        remove = {"do": "network_remove", "name": name, "expect_id": found["id"]}
+        [refused] = servers.effect(remove)
+        assert guest in refused["message"]
+        assert servers.probe()["networks"][name]["id"] == found["id"]
+        servers.engine.docker("rm", guest)
+        [other] = servers.effect({**remove, "expect_id": "0" * 64})
+        assert "made anew since the plan" in other["message"]
+        assert statuses(servers.effect(remove, remove)) == ["done", "unchanged"]
+    finally:
+        servers.engine.docker("rm", "-f", guest, check=False)
+        servers.engine.docker("network", "rm", name, check=False)
+
+
 def test_compose_brings_up_one_service_and_says_what_is_wrong(
     servers: Servers, unique_name: Callable[[str], str]
 ) -> None:

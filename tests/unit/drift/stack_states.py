@@ -68,13 +68,14 @@ def converged(wanted_settings: Settings | None = None, **state: Any) -> Context:
     first = bare(wanted_settings, **state)
     named = {name: _volume(first) for name in compose(first).stack.named_volumes.values()}
     network = compose(first).stack.network.name
+    containers = [*_containers(first), *first.state["containers"]]
     after = {
         **first.state,
         "files": {one.id: states.file(one.path, one.content, mode=one.mode) for one in owned(first)},
         "secrets": _secrets(),
         "volumes": named,
-        "networks": {network: {"id": "n1", "labels": {"calm.project": first.settings.docker.project}}},
-        "containers": [*_containers(first), *first.state["containers"]],
+        "networks": {network: _network(first, containers)},
+        "containers": containers,
         "images": {spec["image"]: STAMPED for spec in compose(first).services.values()},
         "running": _running(first.settings),
         "ports": {},
@@ -157,6 +158,11 @@ def _container(context: Context, number: int, name: str, spec: Mapping[str, Any]
             "options": spec.get("logging", {}).get("options", {}),
         },
     }
+
+
+def _network(context: Context, containers: list[dict[str, Any]]) -> dict[str, Any]:
+    labels = {"calm.project": context.settings.docker.project}
+    return {"id": "n1", "labels": labels, "containers": sorted(one["name"] for one in containers)}
 
 
 def _text(value: Any) -> str:
