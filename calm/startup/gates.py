@@ -14,7 +14,7 @@ from typing import Any, Literal
 from calm.startup.model import Deadline, StepError
 
 FIRST_WAIT = 0.05
-LONGEST_WAIT = 0.25
+LONGEST_WAIT = 0.1
 STEADY_SECONDS = 0.2
 """How long a service has to stay well before it counts."""
 
