@@ -12,7 +12,7 @@ from calm.desired.compose import STAMP
 from calm.desired.services import Service
 from calm.drift.model import Change, Context, Json, Origin, origin_of
 from calm.drift.running_values import wanted
-from calm.drift.service_fields import ENVIRONMENT, LIVE, MOUNT, Fields, observed
+from calm.drift.service_fields import ENVIRONMENT, LIVE, MOUNT, Fields, observed, variables
 from calm.onhost.dockerstate import arguments
 from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker, looks_secret
 
@@ -25,6 +25,11 @@ GRAIN = 65536
 _PLACEHOLDER = re.compile(f"{PLACEHOLDER}[0-9a-f]{{12}}")
 _NO_KEY = "00" * 32
 """For masks that nobody compares."""
+
+PROXIES = frozenset(
+    case(f"{word}_proxy") for word in ("http", "https", "ftp", "no", "all") for case in (str.lower, str.upper)
+)
+"""Variables that Docker's own client gives every container where its configuration names proxies."""
 
 _WELL = ("running", "restarting")
 """States that ask for nothing here: a container that crashes over and over is the agent's to heal."""
@@ -147,6 +152,22 @@ def _fields(side: Side) -> Iterator[Change]:
         before = have.get(path)
         if path not in LIVE and not _same(side, before, after):
             yield side.change(path, before, after)
+    yield from _added_variables(side)
+
+
+def _added_variables(side: Side) -> Iterator[Change]:
+    """Variables of a container under our stamp that neither its image nor its service sets.
+
+    What stands in an ``env_file`` is not known here, so a service with one is not looked at.
+    """
+    brought = (side.context.state.get("image_env") or {}).get(side.container["image_id"])
+    labelled = (side.container.get("labels") or {}).get(STAMP) == side.service.stamp
+    if brought is None or not labelled or "env_file" in side.service.spec:
+        return
+    known = variables(side.service.spec) | PROXIES
+    for name, value in side.container["env"].items():
+        if name not in known and brought.get(name) != value:
+            yield side.change(f"{ENVIRONMENT}{name}", value, brought.get(name))
 
 
 def _same(side: Side, before: Json, after: Json) -> bool:

@@ -101,6 +101,11 @@ def _restart(limits: Mapping[str, Any]) -> str:
     return f"{limits['restart']}:{most}" if most else str(limits["restart"] or "no")
 
 
+def variables(spec: Mapping[str, Any]) -> set[str]:
+    """The names of all variables that a service declares, those without a value of their own included."""
+    return {str(entry).partition("=")[0] for entry in spec.get("environment") or ()}
+
+
 def _environment(spec: Mapping[str, Any]) -> Fields:
     given = spec.get("environment") or {}
     if isinstance(given, list):

@@ -19,5 +19,6 @@ def nothing(status: str = "absent", error: str | None = None) -> dict[str, Any]:
         "volumes": {},
         "networks": {},
         "images": {},
+        "image_env": {},
         "running": {},
     }

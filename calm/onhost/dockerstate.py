@@ -67,10 +67,10 @@ class Asked(NamedTuple):
 def begin(part: dict[str, Any], masker: Masker, redis_password: str = "") -> Callable[[], dict[str, Any]]:
     """Ask the engine; what takes long, the commands in containers, goes on after this has returned.
 
-    What comes back waits for it and gives ``docker``, ``containers``, ``volumes``, ``networks``, ``images``
-    and ``running`` of the answer. ``masker`` has learned the containers' secrets by then, so that what is
-    read meanwhile is masked with them. ``redis_password`` is the host's, for a redis that was told it while
-    its container holds the old one.
+    What comes back waits for it and gives ``docker``, ``containers``, ``volumes``, ``networks``, ``images``,
+    ``image_env`` and ``running`` of the answer. ``masker`` has learned the containers' secrets by then, so
+    that what is read meanwhile is masked with them. ``redis_password`` is the host's, for a redis that was
+    told it while its container holds the old one.
     """
     asked = Asked.of(part)
     try:
@@ -123,7 +123,8 @@ def _answer(
         "containers": [_container(one, masker) for one in inspected],
         "volumes": _volumes(asked, found["volumes"], inspected, values),
         "networks": {one["Name"]: _network(one, listed) for one in found["networks"]},
-        "images": found["images"],
+        "images": {name: one and str(one["Id"]) for name, one in found["images"].items()},
+        "image_env": {one["Id"]: _env(one, masker) for one in found["images"].values() if one},
         "running": masker.value({name: value for name, value in values.items() if name in asked.running}),
         "published": _published(listed),
     }
@@ -202,9 +203,10 @@ def _output(argv: list[str]) -> str | None:
     return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
 
 
-def _image(engine: Engine, name: str) -> str | None:
+def _image(engine: Engine, name: str) -> dict[str, Any] | None:
     try:
-        return str(engine.get(f"/images/{quote(name)}/json")["Id"])
+        found: dict[str, Any] = engine.get(f"/images/{quote(name)}/json")
+        return found
     except EngineRefusalError:
         return None
 
@@ -253,8 +255,8 @@ def _concerns(listed: dict[str, Any], asked: Asked) -> bool:
 
 
 def environment(inspected: dict[str, Any]) -> dict[str, str]:
-    """A container's environment."""
-    pairs = (entry.partition("=") for entry in (inspected["Config"].get("Env") or ()))
+    """The environment of a container, or what an image brings along for one."""
+    pairs = (entry.partition("=") for entry in ((inspected.get("Config") or {}).get("Env") or ()))
     return {name: value for name, _, value in pairs}
 
 
@@ -291,7 +293,7 @@ def _container(one: dict[str, Any], masker: Masker) -> dict[str, Any]:
         "labels": masker.value(labels),
         "service": labels.get(SERVICE),
         "project": labels.get(PROJECT),
-        "env": {name: _value(name, value, masker) for name, value in environment(one).items()},
+        "env": _env(one, masker),
         "cmd": arguments(config.get("Cmd"), masker),
         "entrypoint": arguments(config.get("Entrypoint"), masker),
         "user": config.get("User") or "",
@@ -317,6 +319,10 @@ def arguments(words: list[str] | None, masker: Masker) -> list[str]:
         masker.placeholder(word) if before in SECRET_OPTIONS and word else masker.text(word)[0]
         for before, word in zip(["", *given], given)
     ]
+
+
+def _env(inspected: dict[str, Any], masker: Masker) -> dict[str, Any]:
+    return {name: _value(name, value, masker) for name, value in environment(inspected).items()}
 
 
 def _value(name: str, value: str, masker: Masker) -> Any:

@@ -71,6 +71,13 @@ def environment(service: dict[str, object]) -> None:
     settings["LOG_LEVEL"] = "DEBUG"
 
 
+def one_more_variable(service: dict[str, object]) -> None:
+    """Under the same stamp: nothing that is declared differs."""
+    settings = service.setdefault("environment", {})
+    assert isinstance(settings, dict)
+    settings["BY_HAND"] = "1"
+
+
 def other_image(service: dict[str, object]) -> None:
     service["image"] = "calm-test/redis-other"
 
@@ -203,6 +210,13 @@ CASES = (
         resource="service:agent-api",
         field="environment",
         recreated=frozenset({"agent-api"}),
+    ),
+    Case(
+        name="one more variable",
+        inject=by_hand("redis", one_more_variable),
+        resource="service:redis",
+        field="environment.BY_HAND",
+        recreated=frozenset({"redis"}),
     ),
     Case(
         name="other image",

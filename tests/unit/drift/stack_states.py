@@ -77,6 +77,7 @@ def converged(wanted_settings: Settings | None = None, **state: Any) -> Context:
         "networks": {network: _network(first, containers)},
         "containers": containers,
         "images": {spec["image"]: STAMPED for spec in compose(first).services.values()},
+        "image_env": {STAMPED: {"PATH": "/usr/bin"}},
         "running": _running(first.settings),
         "ports": {},
     }

@@ -46,6 +46,7 @@ def empty() -> dict[str, Any]:
         "volumes": {},
         "networks": {},
         "images": {},
+        "image_env": {},
         "ports": {},
         "running": {},
         "lmstudio": {"status": "absent"},

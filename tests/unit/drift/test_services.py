@@ -239,6 +239,35 @@ def test_an_unhealthy_or_crashing_container_is_left_to_the_agent() -> None:
     assert resources(context) == {}
 
 
+def test_a_variable_more_is_drift_unless_the_image_or_dockers_client_brings_it() -> None:
+    context = changed(CONVERGED)
+    context.state["image_env"][container(context, "redis")["image_id"]]["GOSU_VERSION"] = "1.17"
+    container(context, "redis")["env"] |= {"GOSU_VERSION": "1.17", "HTTP_PROXY": "http://proxy:3128"}
+    assert resources(context) == {}
+    container(context, "redis")["env"] |= {"BY_HAND": "1", "PATH": "/mine:/usr/bin"}
+    resource = resources(context)["service:redis"]
+    found = {one.path: (one.before, one.after, one.origin) for one in resource.changes}
+    assert found == {
+        "environment.BY_HAND": ("1", None, Origin.HOST),
+        "environment.PATH": ("/mine:/usr/bin", "/usr/bin", Origin.HOST),
+    }
+    assert resource.action is Action.RECREATE
+
+
+def test_a_variable_more_whose_value_is_secret_is_named_alone() -> None:
+    context = changed(CONVERGED)
+    container(context, "redis")["env"]["API_TOKEN"] = {"digest": "ab" * 32}
+    [change] = resources(context)["service:redis"].changes
+    assert (change.path, change.sensitive, change.before) == ("environment.API_TOKEN", True, None)
+
+
+def test_without_the_images_own_variables_none_is_called_added() -> None:
+    context = changed(CONVERGED)
+    context.state["image_env"].clear()
+    container(context, "redis")["env"]["FROM_SOMEWHERE"] = "1"
+    assert resources(context) == {}
+
+
 def test_a_removed_container_is_made() -> None:
     context = changed(CONVERGED)
     context.state["containers"].remove(container(context, "redis"))
