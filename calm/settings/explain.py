@@ -33,7 +33,7 @@ def problem_of(error: Any, *, source: str) -> Problem:
 
     A value is never shown where it may be a secret.
     """
-    place = tuple(part for part in error["loc"] if part != "[key]")
+    place = place_of(error)
     sentence = _MESSAGES.get(error["type"], _general)
     return Problem(
         path=dotted(place),
@@ -41,6 +41,16 @@ def problem_of(error: Any, *, source: str) -> Problem:
         source=source,
         suggestion=_suggestion(error, place),
     )
+
+
+def place_of(error: Any) -> Location:
+    """Where in the settings an error of ``ValidationError.errors()`` is.
+
+    pydantic ends the place of a key that is wrong itself with ``[key]``; one that is merely unknown, and is
+    called so, has no such end.
+    """
+    place: Location = tuple(error["loc"])
+    return place[:-1] if place[-1:] == ("[key]",) and error["type"] != "extra_forbidden" else place
 
 
 def dotted(place: Location) -> str:

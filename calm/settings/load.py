@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from calm.settings import Settings
 from calm.settings.checks import findings
-from calm.settings.explain import Location, dotted, problem_of
+from calm.settings.explain import Location, dotted, place_of, problem_of
 from calm.settings.problems import Problem, SettingsError
 from calm.settings.schedules import TRIGGERS
 
@@ -118,16 +118,12 @@ def _validated(data: Mapping[str, Any]) -> tuple[Settings, list[tuple[Location, 
         try:
             return Settings.model_validate(data), wrong
         except ValidationError as error:
-            found = [(_location(item), item) for item in error.errors()]
+            found = [(place_of(item), item) for item in error.errors()]
             # What is wrong now only because a wrong value has gone is not worth a word.
             wrong += [
                 new for new in found if not any(_overlap(dotted(new[0]), dotted(old)) for old, _ in wrong)
             ]
             data = _without(data, [place for place, _ in found])
-
-
-def _location(error: Any) -> Location:
-    return tuple(part for part in error["loc"] if part != "[key]")
 
 
 def _without(data: Mapping[str, Any], places: Sequence[Location]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from calm.settings import Settings
@@ -178,6 +178,7 @@ def test_any_value_anywhere_is_taken_or_refused_in_one_line_each(path: str, valu
 
 
 @given(st.text(min_size=1, max_size=12).filter(lambda key: key not in Settings.model_fields))
+@example("[key]")  # how pydantic marks a wrong key of a mapping
 def test_an_unknown_key_never_passes(key: str) -> None:
     with pytest.raises(SettingsError, match="unknown key"):
         load([Layer(source="fuzz", data={key: {}})], host="here")
