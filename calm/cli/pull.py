@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
@@ -32,17 +30,24 @@ from calm.cli.exits import Exit
     metavar="SECONDS",
     help="Wait up to so long first, so that many hosts do not come at once.",
 )
-def pull(url: str, ref: str, inventory: str, jitter: float) -> int:
+@click.option(
+    "--settings",
+    "file",
+    type=click.Path(dir_okay=False),
+    help="Settings that name ROOT; else it is $CALM_ROOT or ~/calm.",
+)
+def pull(url: str, ref: str, inventory: str, jitter: float, file: str | None) -> int:
     """Fetch a checkout of calm and converge this host by it; `calm status` shows what came of it.
 
-    The folder is ROOT/pull; ROOT is $CALM_ROOT or ~/calm.
+    The folder is ROOT/pull. Of the inventory the host @local counts, which is this one.
     """
+    from calm.cli.host import Host
     from calm.fleet import pull as pulling
 
     try:
         source = pulling.Source(url=url, reference=ref, inventory=inventory)
         time.sleep(random.uniform(0, jitter))
-        code = pulling.pull(source, Path(os.environ.get("CALM_ROOT") or "~/calm").expanduser())
+        code = pulling.pull(source, Host(file).root)
     except pulling.PullError as error:
         raise CommandError(str(error), code=Exit.FAILED) from error
     click.echo("This host is as the repository says." if code == 0 else f"apply ended with {code}.", err=True)

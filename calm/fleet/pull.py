@@ -112,7 +112,8 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def _applied(source: Source, folder: Path) -> tuple[int, dict[str, Any]]:
     """Run the checkout's own calm on this host; its exit code and the parts of its document to keep."""
-    arguments = ["apply", source.inventory, "--yes", "--json"]
+    # An inventory of the whole fleet must not make every host of it converge all the others.
+    arguments = ["apply", source.inventory, "--limit", "@local", "--yes", "--json"]
     done = subprocess.run(
         [_python(folder), "-c", _RUN, *arguments],
         cwd=folder,

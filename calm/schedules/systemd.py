@@ -28,8 +28,9 @@ Fields = dict[str, tuple[str, ...]]
 MARK = "X-Calm"
 """The section that makes a unit ours; systemd ignores sections that begin with ``X-`` (systemd.unit(5))."""
 
-# The commands that may start LM Studio: what they start outlives them, so they cannot be fenced in.
-_STARTERS = frozenset({"heal", "watch", "up", "lmstudio", "restart"})
+# The commands that may start LM Studio: what they start outlives them, so they cannot be fenced in. A pull
+# writes wherever the settings say, these very units among it.
+_STARTERS = frozenset({"heal", "watch", "up", "lmstudio", "restart", "pull"})
 
 
 def effective(schedule: Schedule, place: Place) -> tuple[Schedule, tuple[str, ...]]:

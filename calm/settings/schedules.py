@@ -17,14 +17,15 @@ TRIGGERS = ("daily", "hourly", "weekly", "monthly", "every", "at", "calendar")
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
-COMMANDS = ("heal", "prune", "check", "snapshot", "journal", "bench")
+COMMANDS = ("heal", "prune", "check", "snapshot", "journal", "bench", "pull")
 """The agent's commands that a job can run."""
 
 PLANNED = ("report",)
 """Commands that a job may name while it is off, since this version has none of them."""
 
 _TIME = r"([01]?\d|2[0-3]):([0-5]\d)"
-_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:=,/+-]*")
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:=,/+@-]*")
+_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
 _CALENDAR = re.compile(r"[A-Za-z0-9 *:.,/~-]+")
 
 
@@ -122,6 +123,11 @@ class Job(Section):
             raise ValueError(f"the agent has no command {name!r}; it has {', '.join(COMMANDS)}")
         if not _RUN.fullmatch(value):
             raise ValueError(f"{value!r} has characters that a scheduler could read as its own")
+        if _PASSWORD.search(value):
+            raise ValueError(
+                "the address has a password in it, which schedulers show to every user; keep it in git's "
+                "credential store on the host"
+            )
         return value
 
     @model_validator(mode="after")

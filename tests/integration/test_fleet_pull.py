@@ -85,6 +85,23 @@ def test_the_next_pull_applies_what_was_pushed_and_undoes_what_was_edited(
     assert _report(stack)["summary"]["update"] > 0
 
 
+def test_the_job_of_a_schedule_finds_its_folder_by_the_settings_there(stack: Stack, repository: Path) -> None:
+    (stack.root / "outputs" / "pull.json").unlink()
+    argv = [*CALM, "pull", "--from", str(repository), "--settings", str(stack.root / "settings.json")]
+    result = stack.run(argv)
+    assert result.code == 0, result.said
+    assert _report(stack)["code"] == 0
+
+
+def test_an_inventory_of_other_hosts_makes_nobody_converge_them(stack: Stack, repository: Path) -> None:
+    (repository / "inventories" / "fleet.py").write_text("hosts = ['10.213.0.254', 'gpu-2']\n")
+    _commit(repository, stack)
+    result = _pull(stack, repository, "--inventory", "inventories/fleet.py")
+    assert result.code == 3, result.said
+    assert "@local matches no host" in result.err
+    assert _report(stack)["code"] == 3
+
+
 def test_status_shows_a_pull_that_failed(stack: Stack) -> None:
     result = _pull(stack, stack.folder / "nowhere")
     assert result.code == 1

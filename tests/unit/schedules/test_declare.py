@@ -6,12 +6,20 @@ import click
 import pytest
 
 from calm.cli.main import calm
+from calm.schedules import cron, launchd, systemd
 from calm.schedules.declare import declared, when_of
 from calm.schedules.model import Always, At, Calendar, Clock, Daily, Every, Hourly, Monthly, Weekly
+from calm.schedules.place import Place
 from calm.settings.schedules import Job, Schedules
 
 PROGRAM = ("/root/calm/agent/venv/bin/calm",)
 FILE = "/root/calm/settings.json"
+PULL = {
+    "daily": "03:30",
+    "run": "pull --from ssh://git@git.example.org:2222/ops/calm.git --ref main",
+    "jitter": "30m",
+    "timeout": "1h",
+}
 
 
 def test_the_defaults_are_those_of_the_report() -> None:
@@ -49,8 +57,30 @@ def test_every_trigger_of_the_settings_has_its_times(key: str, value: object, wh
     assert when_of(Job.model_validate({key: value, "run": "check"}).trigger) == when
 
 
+def test_a_host_can_pull_on_a_schedule_at_a_time_of_its_own() -> None:
+    jobs = Schedules.model_validate({"jobs": {"pull": PULL}})
+    (pull,) = [each for each in declared(jobs, calm=PROGRAM, settings_file=FILE) if each.name == "pull"]
+    place = Place(root="/root/calm", home="/root")
+    units = systemd.render(pull, place)
+    assert "RandomizedDelaySec=1800" in units["calm-pull.timer"]
+    assert "ssh://git@git.example.org:2222/ops/calm.git" in units["calm-pull.service"]
+    assert "ProtectSystem" not in units["calm-pull.service"], "it writes the units of /etc/systemd, too"
+    assert systemd.parse(units).command == pull.command
+    assert cron.parse(cron.render(pull, place)).command == pull.command
+    assert cron.parse(cron.render(pull, place)).jitter == 1800
+    assert launchd.parse(launchd.render(pull, place)).command == pull.command
+
+
+@pytest.mark.parametrize("address", ["git@git.example.org:ops/calm.git", "https://git.example.org/calm.git"])
+def test_an_address_of_git_can_be_declared(address: str) -> None:
+    assert Job.model_validate({**PULL, "run": f"pull --from {address}"}).run.endswith(address)
+
+
+_ALL = Schedules.model_validate({"jobs": {"pull": PULL}})
+
+
 @pytest.mark.parametrize(
-    "schedule", declared(Schedules(), calm=PROGRAM, settings_file=FILE), ids=lambda each: each.name
+    "schedule", declared(_ALL, calm=PROGRAM, settings_file=FILE), ids=lambda each: each.name
 )
 def test_the_command_line_takes_every_command(schedule: object) -> None:
     words = list(schedule.command[1:])  # type: ignore[attr-defined]
