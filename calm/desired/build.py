@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FOLDER = "agent_api"
 """Of the context on the host, beside the Compose file."""
 
+CLIENT = Path(__file__).parents[1] / "llm"
+"""The client that obeys app.yaml. Nothing in it needs anything else of calm."""
+
 MOST_BYTES = 4 * 1024 * 1024
 MOST_FILES = 500
 LEFT_OUT = (".git", ".hg", ".venv", "venv", "node_modules", "__pycache__", "*.pyc", ".DS_Store", "*.egg-info")
@@ -35,8 +38,18 @@ def context(settings: Settings) -> dict[str, str]:
     api = settings.docker.agent_api
     if settings.docker.enabled is False or not api.enabled or api.image is not None:
         return {}
-    folder = Path(api.build).expanduser() if api.build else checkout() / "stack" / "agent_api"
-    return dict(_read(folder.resolve()))
+    return dict(_read(Path(api.build).expanduser().resolve())) if api.build else reference()
+
+
+def reference() -> dict[str, str]:
+    """The context of the reference agent API: its own files, and the client that it shares with calm."""
+    client = {f"agent_api/llm/{path}": text for path, text in _client()}
+    return dict(_read(checkout() / "stack" / "agent_api")) | client
+
+
+@lru_cache(maxsize=1)
+def _client() -> tuple[tuple[str, str], ...]:
+    return _texts(CLIENT, sorted(CLIENT.glob("*.py")))
 
 
 def is_reference(settings: Settings) -> bool:
@@ -63,6 +76,10 @@ def _read(folder: Path) -> tuple[tuple[str, str], ...]:
             f"{folder} is too large to send ({len(paths)} files; at most {MOST_FILES} and "
             f"{MOST_BYTES // 1024**2} MB); build the image yourself and set calm.docker.agent_api.image"
         )
+    return _texts(folder, paths)
+
+
+def _texts(folder: Path, paths: list[Path]) -> tuple[tuple[str, str], ...]:
     return tuple((path.relative_to(folder).as_posix(), _text(path)) for path in paths)
 
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from calm.desired import build, compose
+from calm.desired import app_yaml, build, compose
 from calm.desired.host import Host
 from calm.desired.paths import COMPOSE_FILE, absolute, in_compose_directory
 from calm.desired.stack import relay_script
@@ -20,6 +20,11 @@ MODE = "0644"
 
 CLOSED = "0600"
 """Of a Compose file with a secret that the user wrote among the raw keys of the settings."""
+
+_NEEDS = {
+    "document:compose": ("takeover", "document:compose-extra"),
+    f"document:{app_yaml.COPY}": (app_yaml.ID,),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +47,7 @@ def paths(settings: Settings) -> dict[str, str]:
         "document:redis.conf": "redis.conf",
         "document:relay.py": "relay.py",
         **{f"document:{build.FOLDER}/{path}": f"{build.FOLDER}/{path}" for path in build.context(settings)},
+        **({f"document:{app_yaml.COPY}": app_yaml.COPY} if app_yaml.has_copy(settings) else {}),
         "document:compose": COMPOSE_FILE,
     }
     found = {identity: in_compose_directory(settings, name) for identity, name in beside.items()}
@@ -58,7 +64,7 @@ def owned(host: Host) -> tuple[Owned, ...]:
             path=where[identity],
             content=content,
             mode=CLOSED if identity == "document:compose" and _holds_a_secret(host.settings) else MODE,
-            needs=("takeover", "document:compose-extra") if identity == "document:compose" else (),
+            needs=_NEEDS.get(identity, ()),
         )
         for identity, content in contents.items()
     )
@@ -82,6 +88,7 @@ def _of_stack(host: Host) -> dict[str, str]:
         "document:redis.conf": compose.redis_conf(host),
         **({"document:relay.py": relay_script()} if whole.stack.relay else {}),
         **{f"document:{build.FOLDER}/{path}": content for path, content in context.items()},
+        **({f"document:{app_yaml.COPY}": app_yaml.copy(host)} if whole.stack.api.chain else {}),
         "document:compose": whole.text,
     }
 

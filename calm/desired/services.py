@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from calm.desired import app_yaml
 from calm.desired import compose as composed
 from calm.desired.build import FOLDER
 from calm.desired.host import Host
@@ -85,6 +86,8 @@ def _needs(
     documents += ["document:relay.py"] if name == "relay" else []
     if name == "agent-api" and "build" in spec:
         documents += context_ids(host)
+    if name == "agent-api" and whole.stack.api.chain:
+        documents += [f"document:{app_yaml.COPY}"]
     # A volume that may not be used stops every service: nothing is touched before that is settled.
     volumes = [f"volume:{one}" for one in whole.stack.named_volumes.values()]
     others = [f"service:{one}" for one in dependencies(spec) if one in whole.services]

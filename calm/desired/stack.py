@@ -7,7 +7,7 @@ import posixpath
 from dataclasses import dataclass
 from typing import Any
 
-from calm.desired import build, engine, old_stack, paths, volumes
+from calm.desired import app_yaml, build, engine, old_stack, paths, volumes
 from calm.desired.host import Host
 from calm.desired.templates import checkout
 
@@ -27,20 +27,28 @@ ENV_FILE = "agent_api.env"
 
 @dataclass(frozen=True, kw_only=True)
 class Relay:
-    """The relay to LM Studio: where it listens, and its script on the host."""
+    """The relay to LM Studio: where it listens, and its script on the host.
+
+    ``others`` are ports of further local providers, passed on only while somebody listens on 127.0.0.1.
+    """
 
     image: str
     address: str
     port: int
+    others: tuple[int, ...]
     script: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Api:
-    """The agent API: ``context`` is the build context on the host, None for an image that is not built."""
+    """The agent API: ``context`` is the build context on the host, None for an image that is not built.
+
+    ``chain`` is the folder with its copy of app.yaml's section, None for an API of the user's own.
+    """
 
     image: str
     context: str | None
+    chain: str | None
     arguments: tuple[str, ...]
     health_check_interval: int
     secrets: tuple[str, ...]
@@ -133,6 +141,7 @@ def _api(host: Host, folder: str) -> Api:
     return Api(
         image=settings.image or build.tag(host.settings.docker.project, files),
         context=posixpath.join(folder, build.FOLDER) if files else None,
+        chain=posixpath.join(folder, app_yaml.FOLDER) if app_yaml.has_copy(host.settings) else None,
         arguments=build.PIP_ARGUMENTS if build.is_reference(host.settings) else (),
         health_check_interval=max(1, round(settings.health_check_interval)),
         secrets=(*SECRETS, *given),
@@ -188,4 +197,11 @@ def _relay(host: Host, folder: str) -> Relay | None:
         wanted = found.get("generation") not in (None, "none")
     if not wanted:
         return None
-    return Relay(image=PYTHON_IMAGE, address=docker["gateway"], port=server.port, script=f"{folder}/relay.py")
+    asked = app_yaml.local_ports(host) if app_yaml.has_copy(host.settings) else ()
+    return Relay(
+        image=PYTHON_IMAGE,
+        address=docker["gateway"],
+        port=server.port,
+        others=tuple(port for port in asked if port != server.port),
+        script=f"{folder}/relay.py",
+    )

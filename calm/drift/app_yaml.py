@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 import yaml
 
+from calm.desired.app_yaml import ID, SECTION
+from calm.desired.app_yaml import declared as declared_values
 from calm.drift import foreign, yaml_splice, yaml_text
 from calm.drift.merge import MergeError
 from calm.drift.model import Action, Change, Context, Json, Piece, Resource, origin_of
@@ -17,17 +18,8 @@ from calm.drift.text import unified
 if TYPE_CHECKING:
     from calm.settings import Settings
 
-ID = "document:app.yaml"
-SECTION = "llm"
 TEMPLATE = "app/app.yaml.j2"
-
-PROVIDER = "lmstudio"
-MODEL = "local-model"
-"""In a new file: LM Studio answers an unknown name with the model that is loaded."""
-
 NEW_MODE = "0644"
-_KEPT = ("provider", "model", "endpoint")
-_SET = ("request_timeout", "connection_pool_size", "max_retries", "retry_backoff_ms")
 
 
 def compare(context: Context) -> Piece:
@@ -82,33 +74,8 @@ def _record(context: Context, entry: Mapping[str, Json], present: Mapping[str, J
 def _rendered(settings: Settings, present: Mapping[str, Json], *, fresh: bool) -> str:
     from calm.desired.templates import render
 
-    llm = settings.llm.model_dump(mode="json", exclude_none=True, include={*_KEPT, *_SET, "fallbacks"})
-    llm["fallbacks"] = _fallbacks(llm["fallbacks"], present.get("fallbacks"))
-    values = {key: _number(value) for key, value in llm.items()}
-    if fresh:
-        values = {**_defaults(settings), **values}
+    values = declared_values(settings, present, fresh=fresh)
     return render(TEMPLATE, fresh=fresh, llm={key: _text(value) for key, value in values.items()})
-
-
-def _defaults(settings: Settings) -> dict[str, Json]:
-    return {"provider": PROVIDER, "model": MODEL, "endpoint": endpoint(settings)}
-
-
-def endpoint(settings: Settings) -> str:
-    """LM Studio's end point for chat, as a client on the same host reaches it."""
-    server = settings.lmstudio.server
-    address = ip_address(server.bind)
-    host = "127.0.0.1" if address.is_unspecified else server.bind
-    return f"http://{f'[{host}]' if ':' in host else host}:{server.port}/v1/chat/completions"
-
-
-def _fallbacks(declared: list[dict[str, Json]], present: Json) -> list[dict[str, Json]]:
-    """The declared providers in their order, each with the keys that the file gives it beside ours."""
-    there = [item for item in present if isinstance(item, Mapping)] if isinstance(present, list) else []
-    by_provider = {str(item.get("provider")): item for item in reversed(there)}
-    return [
-        {"provider": item["provider"], **by_provider.get(item["provider"], {}), **item} for item in declared
-    ]
 
 
 def _text(value: Json) -> Json:
@@ -116,8 +83,3 @@ def _text(value: Json) -> Json:
     if isinstance(value, list):
         return [{yaml_text.flow(key): yaml_text.flow(inner) for key, inner in item.items()} for item in value]
     return yaml_text.flow(value)
-
-
-def _number(value: Json) -> Json:
-    """30 rather than 30.0, as people write it."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
 def request(settings: Settings) -> dict[str, Any]:
     """Ask for each document that there should be."""
+    from calm.desired.app_yaml import ID as APP_YAML
     from calm.desired.documents import paths
 
-    wanted = {**paths(settings), app_yaml.ID: settings.llm.app_yaml}
+    wanted = {**paths(settings), APP_YAML: settings.llm.app_yaml}
     return {"documents": {name: {"path": path} for name, path in wanted.items()}}
 
 

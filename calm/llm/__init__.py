@@ -1,7 +1,7 @@
 """A client that obeys the section ``llm`` of app.yaml: one pool, one owner of retries, fallbacks in order.
 
-It needs httpx, stamina and PyYAML and nothing of calm, so that the reference agent API carries a copy of this
-folder (a test keeps the two alike; hence the relative imports). Usage:
+It needs httpx, stamina and PyYAML and nothing of calm, since the reference agent API is built with it, too
+(hence the relative imports). Usage:
 
     async with Client(read(Path("app.yaml"))) as client:
         answer = await client.ask([{"role": "user", "content": "Hello"}])

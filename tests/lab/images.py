@@ -13,9 +13,12 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from calm.desired import build
 from tests.lab import debian
 from tests.lab.engine import Engine, folder, locked
 from tests.lab.errors import LabError
@@ -54,6 +57,8 @@ class Image:
     parent: str = BASE
     reads: tuple[tuple[str, Path], ...] = ()
     """Build contexts beside the recipe, by name."""
+    within: tuple[str, Path] | None = None
+    """A folder of the context that lies elsewhere: its path in the context, and where it lies."""
 
 
 POSTGRES = Image(name="postgres:15-alpine", recipe=RECIPES / "postgres")
@@ -62,7 +67,12 @@ PYTHON = Image(
     name="python:3.12-slim", recipe=RECIPES / "python", reads=(("agent-api", AGENT_API / "requirements.txt"),)
 )
 NGINX = Image(name="nginx:alpine", recipe=RECIPES / "nginx")
-API = Image(name="calm-test/agent-api:latest", recipe=AGENT_API, parent=PYTHON.name)
+API = Image(
+    name="calm-test/agent-api:latest",
+    recipe=AGENT_API,
+    parent=PYTHON.name,
+    within=("agent_api/llm", build.CLIENT),
+)
 HOST = Image(name="calm-test/host:latest", recipe=RECIPES / "host")
 
 STACK = (POSTGRES, REDIS, PYTHON, NGINX, API)
@@ -83,8 +93,8 @@ def ensure(engine: Engine, *images: Image) -> list[str]:
 
 def ensure_api(engine: Engine) -> None:
     """Build the agent API alone, on an engine that gets its other images from a registry."""
-    with locked("images"):
-        engine.docker("build", "-q", *_build_arguments(), "-t", API.name, str(AGENT_API), timeout_s=600)
+    with locked("images"), _context(API) as context:
+        engine.docker("build", "-q", *_build_arguments(), "-t", API.name, str(context), timeout_s=600)
 
 
 def archive(engine: Engine, *images: Image) -> Path:
@@ -122,7 +132,8 @@ class _Hashes(dict[str, str]):
     def __missing__(self, name: str) -> str:
         image = next(known for known in (*STACK, HOST) if known.name == name)
         parts = [self[image.parent].encode()]
-        for context in (image.recipe, *(path for _, path in image.reads)):
+        within = [image.within[1]] if image.within else []
+        for context in (image.recipe, *(path for _, path in image.reads), *within):
             parts += [part for file in _files(context) for part in (file.name.encode(), file.read_bytes())]
         self[name] = _digest(b"\0".join(parts))
         return self[name]
@@ -156,9 +167,25 @@ def _has(engine: Engine, *tags: str) -> bool:
 def _build(engine: Engine, image: Image, hashes: _Hashes) -> None:
     tag = _own_tag(image, hashes)
     contexts = [f"--build-context={name}={path.parent}" for name, path in image.reads]
-    command = ["build", "-q", *_build_arguments(), *contexts, "-t", tag, "-t", image.name, str(image.recipe)]
-    engine.docker(*command, timeout_s=600)
+    command = ["build", "-q", *_build_arguments(), *contexts, "-t", tag, "-t", image.name]
+    with _context(image) as context:
+        engine.docker(*command, str(context), timeout_s=600)
     _forget_older(engine, tag)
+
+
+@contextmanager
+def _context(image: Image) -> Iterator[Path]:
+    """The folder to build from."""
+    if image.within is None:
+        yield image.recipe
+        return
+    path, source = image.within
+    with tempfile.TemporaryDirectory(prefix="context-", dir=folder()) as scratch:
+        context = Path(scratch, "context")
+        no_bytecode = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(image.recipe, context, ignore=no_bytecode)
+        shutil.copytree(source, context / path, ignore=no_bytecode)
+        yield context
 
 
 def _build_arguments() -> list[str]:

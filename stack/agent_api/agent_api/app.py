@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import hmac
 import json
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import jwt
 from starlette.applications import Starlette
@@ -15,9 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from agent_api.chat import Chat, ChatError
-from agent_api.config import number, plain, secret, text
-from agent_api.store import POSTGRES_AWAY, Store
+from agent_api.chat import Chat
+from agent_api.config import number, secret, text
+from agent_api.llm import ConfigError, NoAnswerError
+from agent_api.store import ADD, CREATE, DELETE, POSTGRES_AWAY, Store, plain
 
 log = logging.getLogger(__name__)
 ROLES = ("system", "user", "assistant", "tool")
@@ -25,117 +28,100 @@ ROLES = ("system", "user", "assistant", "tool")
 
 async def health(request: Request) -> Response:
     """200, or 503 that says which part fails and why."""
-    checks = await request.app.state.store.health()
+    checks = await request.state.store.health()
     status, code = ("healthy", 200) if all(check["ok"] for check in checks.values()) else ("unhealthy", 503)
     return JSONResponse({"status": status, "checks": checks}, code)
 
 
 async def create_session(request: Request) -> Response:
-    return JSONResponse(await opened(request.app.state.store), 201)
+    session = await request.state.store.change(CREATE, uuid4())
+    return JSONResponse(session | opened_by(session["id"]), 201)
 
 
 async def show_session(request: Request) -> Response:
-    return JSONResponse(found(await request.app.state.store.session(allowed(request))))
+    return JSONResponse(await request.state.store.session(allowed(request)))
 
 
 async def delete_session(request: Request) -> Response:
-    found(await request.app.state.store.delete(allowed(request)))
+    await request.state.store.change(DELETE, allowed(request))
     return Response(status_code=204)
 
 
 async def add_message(request: Request) -> Response:
-    key = allowed(request)
-    match await sent(request):
-        # Postgres has no text with a NUL in it.
-        case {"role": str(role), "content": str(said)} if role in ROLES and said and "\0" not in said:
-            return JSONResponse(found(await request.app.state.store.add(key, role, said)), 201)
-    raise HTTPException(422, f"a message has a role ({', '.join(ROLES)}) and a content that is not empty")
+    key, body = allowed(request), await sent(request, "content")
+    if body.get("role") not in ROLES:
+        raise HTTPException(422, f"the role is one of {', '.join(ROLES)}")
+    kept = message(body["role"], body["content"])
+    await request.state.store.change(ADD, key, json.dumps([kept]))
+    return JSONResponse(kept, 201)
 
 
 async def chat(request: Request) -> Response:
     """Answer a message within a session, a new one if none is named; both sides are kept once answered."""
-    store: Store = request.app.state.store
-    match await sent(request):
-        case {"message": str(said), **others} if said and "\0" not in said:
-            told, key = {}, others.get("session_id")
-        case _:
-            raise HTTPException(
-                422, "a chat has a message that is not empty, and the session_id it goes on with"
-            )
-    if key is None:
-        session = await opened(store)
-        told = {"token": session["token"]} if "token" in session else {}
-    else:
-        session = found(await store.session(allowed(request, known(key))))
-    try:
-        told |= await request.app.state.chat.answer(session.get("messages", []), said)
-    except ChatError as error:
-        if key is None:
-            await store.delete(UUID(session["id"]))
-        raise HTTPException(error.status, str(error)) from None
-    for role, content in (("user", said), ("assistant", told["answer"])):
-        found(await store.add(UUID(session["id"]), role, content.replace("\0", "")))
+    store, body = request.state.store, await sent(request, "message")
+    named, said = body.get("session_id"), body["message"]
+    session = {} if named is None else await store.session(allowed(request, named))
+    told = await request.state.chat.answer(session.get("messages", []), said)
+    if not session:
+        session = await store.change(CREATE, uuid4())
+        told |= opened_by(session["id"])
+    turn = [message("user", said), message("assistant", told["answer"].replace("\0", ""))]
+    await store.change(ADD, UUID(session["id"]), json.dumps(turn))
     return JSONResponse({"session_id": session["id"], **told})
 
 
-async def sent(request: Request) -> Any:
-    try:
-        return await request.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise HTTPException(400, "the body is not JSON") from None
+async def sent(request: Request, needed: str) -> dict[str, Any]:
+    """The body: an object with a text under `needed`; postgres has no text with a NUL in it."""
+    with contextlib.suppress(json.JSONDecodeError, UnicodeDecodeError):
+        match await request.json():
+            case {**body} if isinstance(said := body.get(needed), str) and said and "\0" not in said:
+                return body
+        raise HTTPException(422, f"an object with a {needed} that is not empty is needed")
+    raise HTTPException(400, "the body is not JSON")
 
 
-def known(key: Any) -> UUID:
+def message(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content, "created_at": datetime.now(UTC).isoformat()}
+
+
+def opened_by(session: str) -> dict[str, str]:
+    """The token of a session; nothing without a JWT secret."""
+    key = secret("JWT_SECRET")
+    return {"token": jwt.encode({"sub": session}, key, algorithm="HS256")} if key else {}
+
+
+def allowed(request: Request, named: Any = "") -> UUID:
+    """The session that is meant; 404 if that is no name of one, 401 unless the bearer token is its own."""
     try:
-        return UUID(key)
-    except (ValueError, TypeError, AttributeError):
+        key = UUID(str(request.path_params.get("key", named)))
+    except ValueError:
         raise HTTPException(404, "there is no such session") from None
-
-
-async def opened(store: Store) -> dict[str, Any]:
-    """A new session, with its token if there is a JWT secret."""
-    session = await store.create()
-    if key := secret("JWT_SECRET"):
-        session["token"] = jwt.encode({"sub": session["id"]}, key, algorithm="HS256")
-    return session
-
-
-def allowed(request: Request, named: UUID | None = None) -> UUID:
-    """The session of this request; 401 unless the bearer token is this session's."""
-    key: UUID = named or request.path_params["key"]
-    token = request.headers.get("authorization", "").removeprefix("Bearer ")
-    with contextlib.suppress(jwt.InvalidTokenError):
-        held = secret("JWT_SECRET")
-        if not held or jwt.decode(token, held, algorithms=["HS256"]).get("sub") == str(key):
-            return key
-    raise HTTPException(401, "the bearer token does not open this session")
-
-
-def found(value: Any) -> Any:
-    if value is None:
-        raise HTTPException(404, "there is no such session")
-    return value
+    given = request.headers.get("authorization", "").removeprefix("Bearer ")
+    token = opened_by(str(key)).get("token", given)
+    if not hmac.compare_digest(given.encode(), token.encode()):
+        raise HTTPException(401, "the bearer token does not open this session")
+    return key
 
 
 async def refused(_: Request, error: Any) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-
-
-async def away(_: Request, error: Exception) -> Response:
-    return JSONResponse({"error": f"the session store does not answer: {plain(error)}"}, 503)
+    """What the API says about an error of each kind."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    code, says = next(told for kind, told in FAILURES.items() if isinstance(error, kind))
+    log.warning("%s: %s", says, plain(error))
+    return JSONResponse({"error": f"{says}: {plain(error)}"}, code)
 
 
 @contextlib.asynccontextmanager
-async def lifespan(app: Starlette) -> AsyncIterator[None]:
+async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Any]]:
     logging.basicConfig(level=text("LOG_LEVEL", "INFO").upper(), format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.root.level)
-    app.state.store, app.state.chat = Store(), Chat()
-    await app.state.store.pool
-    watcher = asyncio.create_task(watch(app.state.store, number("HEALTH_CHECK_INTERVAL", 60)))
-    yield
-    watcher.cancel()
-    await app.state.chat.close()
-    await app.state.store.close()
+    store = Store()
+    async with store.pool, contextlib.aclosing(store.redis), contextlib.aclosing(Chat()) as answering:
+        watcher = asyncio.create_task(watch(store, number("HEALTH_CHECK_INTERVAL", 60)))
+        yield {"store": store, "chat": answering}
+        watcher.cancel()
+        store.pool.terminate()
 
 
 async def watch(store: Store, interval_s: float) -> None:
@@ -149,16 +135,16 @@ async def watch(store: Store, interval_s: float) -> None:
         await asyncio.sleep(interval_s)
 
 
-SESSION = "/api/sessions/{key:uuid}"
-app = Starlette(
-    lifespan=lifespan,
-    routes=[
-        Route("/api/health", health),
-        Route("/api/chat", chat, methods=["POST"]),
-        Route("/api/sessions", create_session, methods=["POST"]),
-        Route(SESSION, show_session),
-        Route(SESSION, delete_session, methods=["DELETE"]),
-        Route(f"{SESSION}/messages", add_message, methods=["POST"]),
-    ],
-    exception_handlers={HTTPException: refused} | dict.fromkeys(POSTGRES_AWAY, away),
-)
+SESSION = "/api/sessions/{key}"
+ROUTES = [
+    Route("/api/health", health), Route("/api/chat", chat, methods=["POST"]),
+    Route("/api/sessions", create_session, methods=["POST"]), Route(SESSION, show_session),
+    Route(SESSION, delete_session, methods=["DELETE"]),
+    Route(f"{SESSION}/messages", add_message, methods=["POST"]),
+]  # fmt: skip
+FAILURES: dict[type[Exception], tuple[int, str]] = {
+    ConfigError: (503, "there is no chat"), NoAnswerError: (502, "nobody answered"),
+    **dict.fromkeys(POSTGRES_AWAY, (503, "the session store does not answer")),
+}  # fmt: skip
+HANDLERS: dict[Any, Any] = dict.fromkeys((HTTPException, *FAILURES), refused)
+app = Starlette(lifespan=lifespan, routes=ROUTES, exception_handlers=HANDLERS)

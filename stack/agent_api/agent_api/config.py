@@ -21,19 +21,8 @@ def number(name: str, default: int) -> int:
 def secret(name: str) -> str:
     """A secret's present value, "" if there is none: the file NAME_FILE, else /run/secrets/name, else NAME.
 
-    Read anew each time, so that a rotated password holds for the next connection. OSError if the file that
-    NAME_FILE names cannot be read.
+    Read anew each time, so that a rotated password holds for the next connection; OSError if it cannot be.
     """
     file = Path(text(f"{name}_FILE", f"/run/secrets/{name.lower()}"))
-    if file.exists() or f"{name}_FILE" in os.environ:
-        return file.read_text().strip()
-    return os.environ.get(name, "")
-
-
-def plain(error: BaseException) -> str:
-    """What went wrong, on one line; drivers name the user and the address, never the password."""
-    return (
-        "timed out"
-        if isinstance(error, TimeoutError)
-        else " ".join(str(error).split()) or type(error).__name__
-    )
+    named = f"{name}_FILE" in os.environ or file.exists()
+    return file.read_text().strip() if named else os.environ.get(name, "")

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Awaitable
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import asyncpg
 from redis.asyncio import Redis
@@ -14,35 +14,22 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
 from redis.exceptions import RedisError
+from starlette.exceptions import HTTPException
 
-from agent_api.config import number, plain, secret, text
+from agent_api.config import number, secret, text
 
 POSTGRES_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 WAIT_S = 3.0
 """How long a connection, or a part's answer to a health check, may take."""
 CACHE_S = 60
 """How long a cached session lives: the longest that one is stale if redis was away when it changed."""
-TABLES = """
--- Two first connections at once would both find no table, and the slower one would fail.
-SELECT pg_advisory_xact_lock(20251103);
-CREATE TABLE IF NOT EXISTS sessions (id uuid PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now());
-CREATE TABLE IF NOT EXISTS messages (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    session_id uuid NOT NULL REFERENCES sessions ON DELETE CASCADE,
-    role text NOT NULL, content text NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
-CREATE INDEX IF NOT EXISTS messages_by_session ON messages (session_id, id);
-"""
+# Two first connections at once would both find no table, and the slower one would fail: hence the lock.
+TABLE = """SELECT pg_advisory_xact_lock(20251103); CREATE TABLE IF NOT EXISTS sessions (
+id uuid PRIMARY KEY, created_at timestamptz NOT NULL DEFAULT now(), messages jsonb NOT NULL DEFAULT '[]')"""
 CREATE = "INSERT INTO sessions (id) VALUES ($1) RETURNING id::text, created_at::text"
-ADD = """
-INSERT INTO messages (session_id, role, content) VALUES ($1, $2, $3) RETURNING role, content, created_at::text
-"""
-DELETE = "DELETE FROM sessions WHERE id = $1 RETURNING true"
-SHOW = """
-SELECT id::text, created_at::text, coalesce((SELECT json_agg(m) FROM (
-    SELECT role, content, created_at::text FROM messages WHERE session_id = s.id ORDER BY id
-) m), '[]') AS messages
-FROM sessions s WHERE id = $1
-"""
+ADD = "UPDATE sessions SET messages = messages || $2::jsonb WHERE id = $1 RETURNING id"
+DELETE = "DELETE FROM sessions WHERE id = $1 RETURNING id"
+SHOW = "SELECT id::text, created_at::text, messages FROM sessions WHERE id = $1"
 
 
 class Store:
@@ -50,75 +37,49 @@ class Store:
 
     def __init__(self) -> None:
         self.pool = asyncpg.create_pool(
-            host=text("DATABASE_HOST", "postgres"),
-            port=number("DATABASE_PORT", 5432),
-            user=text("DATABASE_USER", "agent_user"),
-            database=text("DATABASE_NAME", "agent_system"),
-            password=lambda: secret("POSTGRES_PASSWORD"),
-            min_size=0,
-            max_size=number("DATABASE_POOL_SIZE", 10),
-            timeout=WAIT_S,
-            command_timeout=10,
-            init=lambda connection: connection.execute(TABLES),
-        )
+            host=text("DATABASE_HOST", "postgres"), port=number("DATABASE_PORT", 5432),
+            user=text("DATABASE_USER", "agent_user"), password=lambda: secret("POSTGRES_PASSWORD"),
+            database=text("DATABASE_NAME", "agent_system"), timeout=WAIT_S, command_timeout=10,
+            min_size=0, max_size=number("DATABASE_POOL_SIZE", 10), init=lambda made: made.execute(TABLE),
+        )  # fmt: skip
         self.redis: Any = Redis(
-            host=text("REDIS_HOST", "redis"),
-            port=number("REDIS_PORT", 6379),
+            host=text("REDIS_HOST", "redis"), port=number("REDIS_PORT", 6379),
             credential_provider=RedisPassword() if secret("REDIS_PASSWORD") else None,
-            socket_connect_timeout=WAIT_S,
-            socket_timeout=WAIT_S,
-            retry=Retry(NoBackoff(), 1),
-        )
+            socket_connect_timeout=WAIT_S, socket_timeout=WAIT_S, retry=Retry(NoBackoff(), 1),
+        )  # fmt: skip
 
-    async def close(self) -> None:
-        await self.redis.aclose()
-        self.pool.terminate()
-
-    async def create(self) -> dict[str, Any]:
-        return dict(await self.pool.fetchrow(CREATE, uuid4()))
-
-    async def session(self, key: UUID) -> dict[str, Any] | None:
-        """A session with its messages, oldest first; None if there is none."""
-        if cached := await self._cache(self.redis.get(f"session:{key}")):
+    async def session(self, key: UUID) -> dict[str, Any]:
+        """A session with its messages, oldest first."""
+        if cached := await cache(self.redis.get(f"session:{key}")):
             return dict(json.loads(cached))
-        row = await self.pool.fetchrow(SHOW, key)
-        if row is None:
-            return None
-        session = dict(row) | {"messages": json.loads(row["messages"])}
-        await self._cache(self.redis.set(f"session:{key}", json.dumps(session), ex=CACHE_S))
+        session = await self.change(SHOW, key)
+        session["messages"] = json.loads(session["messages"])
+        await cache(self.redis.set(f"session:{key}", json.dumps(session), ex=CACHE_S))
         return session
 
-    async def add(self, key: UUID, role: str, content: str) -> dict[str, Any] | None:
-        """The message that was added; None if there is no such session."""
-        try:
-            row = await self.pool.fetchrow(ADD, key, role, content)
-        except asyncpg.ForeignKeyViolationError:
-            return None
-        await self._cache(self.redis.delete(f"session:{key}"))
+    async def change(self, query: str, key: UUID, *values: str) -> dict[str, Any]:
+        """The row that a query gives; 404 if there is no such session."""
+        if (row := await self.pool.fetchrow(query, key, *values)) is None:
+            raise HTTPException(404, "there is no such session")
+        await cache(self.redis.delete(f"session:{key}"))
         return dict(row)
-
-    async def delete(self, key: UUID) -> bool | None:
-        """None if there was no such session."""
-        deleted: bool | None = await self.pool.fetchval(DELETE, key)
-        await self._cache(self.redis.delete(f"session:{key}"))
-        return deleted
 
     async def health(self) -> dict[str, dict[str, Any]]:
         """By part: `{"ok": true, "latency_ms": 0.8}` or `{"ok": false, "error": "…"}`."""
         questions = (self.pool.fetchval("SELECT 1"), self.redis.ping())
         return dict(zip(("postgres", "redis"), await asyncio.gather(*map(asked, questions)), strict=True))
 
-    async def _cache(self, command: Awaitable[Any]) -> Any:
-        try:
-            return await command
-        except (RedisError, OSError) as error:
-            logging.getLogger(__name__).warning("going on without redis: %s", plain(error))
-            return None
-
 
 class RedisPassword(CredentialProvider):
     async def get_credentials_async(self) -> tuple[str]:
         return (secret("REDIS_PASSWORD"),)
+
+
+async def cache(command: Awaitable[Any]) -> Any:
+    try:
+        return await command
+    except (RedisError, OSError) as error:
+        logging.getLogger(__name__).warning("going on without redis: %s", plain(error))
 
 
 async def asked(question: Awaitable[Any]) -> dict[str, Any]:
@@ -128,3 +89,9 @@ async def asked(question: Awaitable[Any]) -> dict[str, Any]:
     except (*POSTGRES_AWAY, RedisError) as error:
         return {"ok": False, "error": plain(error)}
     return {"ok": True, "latency_ms": round((time.perf_counter() - began) * 1000, 2)}
+
+
+def plain(error: BaseException) -> str:
+    """What went wrong, on one line; drivers name the user and the address, never the password."""
+    says = "timed out" if isinstance(error, TimeoutError) else " ".join(str(error).split())
+    return says or type(error).__name__

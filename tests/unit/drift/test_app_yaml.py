@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import yaml
 
+from calm.desired.app_yaml import endpoint
 from calm.drift import app_yaml
 from calm.drift.model import Action, Context, Origin, Resource
 from tests.unit.drift.states import DIGEST_KEY, absent, context, file, odd
@@ -158,7 +159,7 @@ def test_no_fallbacks_are_an_empty_list() -> None:
     ],
 )
 def test_the_end_point_is_lm_studios_own(server: dict[str, Any], url: str) -> None:
-    assert app_yaml.endpoint(context({"lmstudio": {"server": server}}).settings) == url
+    assert endpoint(context({"lmstudio": {"server": server}}).settings) == url
 
 
 def test_a_changed_setting_and_a_changed_host_are_told_apart() -> None:
