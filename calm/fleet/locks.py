@@ -22,12 +22,17 @@ def told(lock: Mapping[str, Any] | None) -> str:
     """One line about a lock."""
     if lock is None:
         return "not locked"
-    age = max(0, round(time.time() - lock["created"]))
-    return f"locked by {lock['who']} since {age} s"
+    since = f" since {max(0, round(time.time() - lock['created']))} s" if lock.get("created") else ""
+    if lock.get("working"):
+        return f"{lock['who']} is at work there right now{since}"
+    return f"locked by {lock['who']}{since}"
 
 
 def free(target: Target, locks: Mapping[str, Mapping[str, Any] | None]) -> dict[str, str]:
-    """Free every lock in ``locks``; why it failed, by host."""
+    """Free every lock in ``locks``; why it failed, by host.
+
+    A host where somebody is at work is given a few seconds to end its step; it is not taken from them.
+    """
     from calm.fleet import runner
 
     answers = runner.effects(

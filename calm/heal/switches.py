@@ -80,8 +80,8 @@ def applying(root: Path, *, run: str | None = None) -> Hold | None:
     from calm.onhost import lock
     from calm.onhost.files import Root
 
-    held = lock.read(Root(str(root)))
-    if held is None or held["dead"] or (run is not None and held.get("run") == run):
+    held = lock.seen(Root(str(root)))
+    if held is None or (held["dead"] and not held["working"]) or (run is not None and held.get("run") == run):
         return None
     return Hold(reason=f"an apply by {held.get('who', 'somebody')} is running", until=held["expires"])
 

@@ -34,6 +34,26 @@ def read(root: Root) -> dict[str, Any] | None:
     return {**lease, "dead": _dead(lease)}
 
 
+def seen(root: Root) -> dict[str, Any] | None:
+    """As `read`, for those who only look: with ``working``, whether an effect runs right now.
+
+    One that runs longer than its lease, or without one, counts as a lock, too: ``created`` is None then
+    unless its lease is known. To be asked from a process that is not itself at work.
+    """
+    lease, at_work = read(root), _at_work(root)
+    if lease is not None or not at_work:
+        return lease and {**lease, "working": at_work}
+    last = _stored(root) or {}
+    return {
+        "who": last.get("who") or _worker(root),
+        "run": last.get("run"),
+        "created": last.get("created"),
+        "expires": time.time() + PATIENCE_SECONDS,
+        "dead": False,
+        "working": True,
+    }
+
+
 def _stored(root: Root) -> dict[str, Any] | None:
     try:
         with opened(root.path) as folder:
@@ -120,9 +140,35 @@ def _locked(fcntl: Any, fd: int) -> bool:
     return True
 
 
+def _at_work(root: Root) -> bool:
+    """Whether another process holds the root; always False on Windows, which has no such lock."""
+    try:
+        import fcntl
+
+        fd = os.open(root.path, os.O_RDONLY)
+    except (ImportError, OSError):
+        return False
+    try:
+        return not _locked(fcntl, fd)
+    finally:
+        os.close(fd)
+
+
+def _worker(root: Root) -> str:
+    """The process that holds the root, as Linux tells it."""
+    try:
+        inode = os.stat(root.path).st_ino
+        with open("/proc/locks", encoding="ascii", errors="replace") as file:
+            rows = [line.split() for line in file if "FLOCK" in line]
+        return next(f"process {row[4]}" for row in rows if row[5].endswith(f":{inode}"))
+    except (OSError, StopIteration, IndexError):
+        return "somebody"
+
+
 def _busy(root: Root) -> str:
-    held = read(root)
-    return refusal(held) if held else "another run is changing this host right now: wait for it to end"
+    held = _stored(root) or {}
+    who = held.get("who") or _worker(root)
+    return f"{who} is at work on this host right now: wait for that step to end, or end that run"
 
 
 def _owner(run: dict[str, Any]) -> dict[str, Any]:

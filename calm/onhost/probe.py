@@ -57,7 +57,7 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
         "root": {"path": root.path, "status": root.status(), "disk_free_bytes": host.disk_free(root.path)},
         "files": {name: entry(root, masker, spec["path"]) for name, spec in _documents(request).items()},
         **_record(root),
-        "lock": lock.read(root),
+        "lock": lock.seen(root),
         "secrets": secrets,
         "lmstudio": _lmstudio(request, root, masker),
         "compose_file": _compose_file(root, masker, docker_part.get("directory")),

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from calm.onhost import lock
+from calm.onhost.files import Root
 from tests.integration.conftest import Build
 from tests.integration.stack import CALM, CHECKOUT, Result, Stack
 
@@ -138,6 +140,15 @@ def test_two_applies_at_once_do_not_mix(stack: Stack) -> None:
     for run, text in zip(runs, said, strict=True):
         assert run.returncode == 0 or "lock" in text, text
     assert stack.plan().code == 0
+
+
+def test_unlock_takes_nothing_from_whoever_is_at_work(stack: Stack) -> None:
+    assert stack.calm("unlock", "--yes").out == "@local: not locked\n"
+    with lock.working(Root(str(stack.root))):
+        result = stack.calm("unlock", "--yes")
+    assert result.code == 1, result.said
+    assert "is at work there right now" in result.out
+    assert "wait for that step to end" in result.err
 
 
 def test_without_an_engine_everything_else_is_rendered(build: Build) -> None:

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 from calm.heal import switches
+from calm.onhost import lock
+from calm.onhost.files import Root
 
 
 def test_a_pause_holds_until_its_end_or_until_resume(tmp_path: Path) -> None:
@@ -49,6 +51,17 @@ def test_the_lock_of_an_apply_holds_all_but_its_own_heal(tmp_path: Path) -> None
     assert hold.reason == "an apply by ann@desk pid 7 is running"
     assert switches.applying(tmp_path, run="r1") is None
     (tmp_path / ".lock.json").write_text(json.dumps(lease | {"expires": time.time() - 1}))
+    assert switches.applying(tmp_path) is None
+
+
+def test_an_apply_whose_step_outlasts_its_lease_still_holds(tmp_path: Path) -> None:
+    lease = {"who": "ann@desk pid 7", "run": "r1", "created": 0, "lease": 120, "expires": time.time() - 1}
+    (tmp_path / ".lock.json").write_text(json.dumps(lease))
+    with lock.working(Root(str(tmp_path))):
+        hold = switches.applying(tmp_path)
+        assert hold is not None
+        assert hold.reason == "an apply by ann@desk pid 7 is running"
+        assert switches.applying(tmp_path, run="r1") is None
     assert switches.applying(tmp_path) is None
 
 

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from calm.onhost import lock, parse, script
 from tests.unit.onhost.pushed import effect, probe, python, statuses
 
@@ -111,10 +113,10 @@ def test_unlock_where_there_is_no_root_makes_none(tmp_path: Path) -> None:
     assert not (tmp_path / "calm").exists()
 
 
-def test_two_effects_at_once_wait_for_each_other(tmp_path: Path) -> None:
-    """The second finds the first at work although nobody holds a lease."""
-    slow = {"do": "run", "argv": ["sh", "-c", f"touch {tmp_path}/begun; sleep 0.7; touch {tmp_path}/ended"]}
-    text = script("effect", {"root": str(tmp_path), "effects": [slow]})
+def begun(root: Path, shell: str, *before: dict[str, Any], run: dict[str, Any]) -> subprocess.Popen[str]:
+    """Effects of a run that has begun with ``shell``, which goes on."""
+    slow = {"do": "run", "argv": ["sh", "-c", f"touch {root}/begun; {shell}"]}
+    text = script("effect", {"root": str(root), "run": run, "effects": [*before, slow]})
     first = subprocess.Popen(
         [python(), "-I", "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     )
@@ -122,9 +124,50 @@ def test_two_effects_at_once_wait_for_each_other(tmp_path: Path) -> None:
     first.stdin.write(text)
     first.stdin.close()
     deadline = time.monotonic() + 10
-    while not (tmp_path / "begun").exists():
+    while not (root / "begun").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+    return first
+
+
+UNTIL_FREED = "while [ ! -e {root}/free ]; do sleep 0.02; done"
+
+
+def test_whoever_is_at_work_is_seen_though_the_lease_is_over(tmp_path: Path) -> None:
+    """A step may take longer than its lease, an image that is built for one."""
+    slow = begun(tmp_path, UNTIL_FREED.format(root=tmp_path), {"do": "lock", "lease_s": 120}, run=OTHER)
+    try:
+        held = probe(tmp_path)["lock"]
+        assert (held["who"], held["working"]) == ("sam@desk pid 12", True)
+        (tmp_path / lock.NAME).write_text(json.dumps({**stored(tmp_path), "expires": time.time() - 1}))
+        held = probe(tmp_path)["lock"]
+        assert (held["who"], held["run"], held["working"]) == ("sam@desk pid 12", "r2", True)
+        [refused] = effect(tmp_path, {"do": "unlock", "force": True})
+        assert refused["status"] == "failed"
+        assert "sam@desk pid 12 is at work on this host right now" in refused["message"]
+    finally:
+        (tmp_path / "free").touch()
+        assert slow.wait(timeout=10) == 0
+    held = probe(tmp_path)["lock"]
+    assert (held["who"], held["working"]) == ("sam@desk pid 12", False), "the step has renewed its lease"
+    assert statuses(effect(tmp_path, {"do": "unlock", "force": True})) == ["done"]
+
+
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="only Linux tells who holds a lock")
+def test_whoever_is_at_work_without_a_lease_is_named_as_a_process(tmp_path: Path) -> None:
+    slow = begun(tmp_path, UNTIL_FREED.format(root=tmp_path), run=OTHER)
+    try:
+        held = probe(tmp_path)["lock"]
+        assert (held["who"], held["created"], held["working"]) == (f"process {slow.pid}", None, True)
+    finally:
+        (tmp_path / "free").touch()
+        slow.wait(timeout=10)
+    assert probe(tmp_path)["lock"] is None
+
+
+def test_two_effects_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """The second finds the first at work although nobody holds a lease."""
+    first = begun(tmp_path, f"sleep 0.7; touch {tmp_path}/ended", run=OTHER)
     assert statuses(effect(tmp_path, FOLDER)) == ["done"]
     assert (tmp_path / "ended").exists()
     assert first.wait(timeout=10) == 0
