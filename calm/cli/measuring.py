@@ -56,7 +56,9 @@ def _job(mode: str, host: Host, given: Mapping[str, Any]) -> Job:
     for url in (target.url if target else None, api):
         if url is not None and not re.match(r"https?://[^/\s]+", url):
             raise click.BadParameter(f"{url!r} is no URL: write http://127.0.0.1:1234/v1/chat/completions")
-    if target is None and api is None:
+    if target is None and api is None and mode == "full":
+        notice("neither a language model nor an agent API was found; the machine alone is measured")
+    elif target is None and api is None:
         raise CommandError(
             "there is nothing to measure: neither a language model nor an agent API was found",
             hint="Name one: --endpoint http://127.0.0.1:1234/v1/chat/completions, --api-url http://127.0.0.1:5000",

@@ -178,7 +178,7 @@ DEFAULT_JOBS: Mapping[str, Mapping[str, Any]] = {
     "lmstudio-monitor": {"daily": "09:00", "run": "heal --only lmstudio"},
     "docker-health": {"hourly": True, "run": "heal --only docker"},
     "prune": {"weekly": "Sun 23:00", "run": "prune"},
-    "performance-test": {"weekly": "Sun 04:00", "run": "bench full", "enabled": False},
+    "performance-test": {"weekly": "Sun 04:00", "run": "bench full", "timeout": "30m"},
     "report": {"monthly": "1 06:00", "run": "report", "enabled": False},
 }
 

@@ -15,6 +15,8 @@ import pytest
 
 from calm.cli.exits import Exit
 from calm.journal import Journal
+from calm.schedules.declare import declared
+from calm.settings.schedules import Schedules
 from tests.integration.bench_cli import Calm
 from tests.lab import paced
 from tests.lab.paced import Pace, Paced
@@ -207,6 +209,43 @@ def test_nothing_to_measure_is_said(calm: Calm) -> None:
     done = calm("bench", "quick")
     assert done.returncode == Exit.FAILED
     assert "there is nothing to measure" in done.stderr
+
+
+def weekly(calm: Calm, **llm: str) -> tuple[int, dict[str, Any]]:
+    """The weekly job's own command, cut short; its code, and what of it is in the journal by mode."""
+    host = {"docker": {"enabled": False}, "lmstudio": {"enabled": False}}
+    settings, file = {"root": str(calm.root), **host, "llm": llm}, calm.root / "settings.json"
+    file.write_text(json.dumps(settings), encoding="utf-8")
+    wanted = Schedules.model_validate({"jobs": {}})
+    (job,) = [
+        each
+        for each in declared(wanted, calm=("calm",), settings_file=str(file))
+        if each.name == "performance-test"
+    ]
+    code = calm(*job.command[1:], "--duration", "1").returncode
+    journal = Journal(calm.root / "journal.db", notice=lambda _: None)
+    try:
+        modes = {row["mode"]: row["bench"] for row in journal.benches(since=0)}
+        (run,) = [run for run in journal.last_runs() if run.command == "bench full"]
+    finally:
+        journal.close()
+    assert run.code == code
+    return code, modes
+
+
+def test_the_weekly_run_is_in_the_journal(calm: Calm, server: Paced) -> None:
+    code, modes = weekly(calm, endpoint=server.url())
+    assert code == Exit.OK
+    assert modes["full"] == outputs(calm)[0]
+    assert modes["full"]["llm"]["succeeded"] == 15
+    assert {each["part"] for each in modes["samples"]["samples"]} <= {"llm", "machine"}
+
+
+def test_where_there_is_nothing_else_the_weekly_run_measures_the_machine(calm: Calm) -> None:
+    code, modes = weekly(calm)
+    assert code == Exit.OK
+    assert (modes["full"]["llm"], modes["full"]["api"]) == (None, None)
+    assert modes["full"]["machine"]["processes"]["n"] > 0
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,8 @@ def test_a_crontab_that_was_tampered_with_ends_as_it_was(cron: Scheduled, case: 
     before = cron.sh("crontab -l | grep CALM_SCHEDULE")
     cron.sh(f"crontab -l | {CRON_MATRIX[case]} | crontab -")
     drifted = cron.apply()
-    all_of_them = {f"schedule:{name}" for name in ("docker-health", "lmstudio-monitor", "prune", "watch")}
+    names = ("docker-health", "lmstudio-monitor", "performance-test", "prune", "watch")
+    all_of_them = {f"schedule:{name}" for name in names}
     expected = {"carriage returns": all_of_them, "without the block's edges": set()}
     assert set(drifted) == expected.get(case, {"schedule:prune"})
     assert cron.sh("crontab -l | grep CALM_SCHEDULE") == before

@@ -145,6 +145,7 @@ def test_every_scheduler_is_chosen_by_what_the_host_has_and_converges(name: str)
     assert {resource.id for resource in first.resources} == {
         "schedule:docker-health",
         "schedule:lmstudio-monitor",
+        "schedule:performance-test",
         "schedule:prune",
         "schedule:watch",
     }
@@ -188,7 +189,7 @@ def test_switching_schedules_off_takes_away_what_is_ours() -> None:
         _context(_applied(state, first), record=first.record, schedules={"backend": "none"})
     )
     assert {resource.action for resource in off.resources} == {Action.REMOVE}
-    assert len(off.resources) == 4
+    assert len(off.resources) == 5
     gone = _applied(_applied(state, first), off)
     assert gone["units"] == {}
 

@@ -31,6 +31,8 @@ def test_the_defaults_are_those_of_the_report() -> None:
         "prune": Weekly(days=("Sun",), clock=eleven),
         "watch": Always(),
     }
+    assert found["performance-test"].when == Weekly(days=("Sun",), clock=Clock(hour=4, minute=0))
+    assert found["performance-test"].command == (*PROGRAM, "bench", "full", "--settings", FILE)
     assert found["prune"].command == (*PROGRAM, "prune", "--settings", FILE)
     assert "report" not in found
 

@@ -47,6 +47,7 @@ def test_the_jobs_of_calm_are_there_and_only_safe_ones_are_on() -> None:
         "lmstudio-monitor",
         "docker-health",
         "prune",
+        "performance-test",
     }
     assert jobs["docker-health"].trigger == Trigger(kind="hourly", minute=0)
     assert Schedules.model_validate({"jobs": {}}) == Schedules()
