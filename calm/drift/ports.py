@@ -32,7 +32,12 @@ def taken_port(
     return None
 
 
-def closing_note(changes: Iterable[Change]) -> str | None:
+def open_note(ports: Iterable[str]) -> str | None:
+    """A sentence for each port that other machines will reach once its service is made."""
+    return "; ".join(_opened({}, _by_port(ports))) or None
+
+
+def moved_note(changes: Iterable[Change]) -> str | None:
     """A sentence for each port that other machines could reach and no longer can, or the other way round."""
     for change in changes:
         if change.path == "ports":
@@ -49,8 +54,15 @@ def _moves(before: Mapping[int, str], after: Mapping[int, str]) -> Iterator[str]
                 f"port {port} closes to other machines: it listens on {now} instead of {address} "
                 "(docker.bind opens it)"
             )
-        elif now is not None and _is_local(address) and not _is_local(now):
-            yield f"port {port} opens to other machines: it listens on {now} instead of {address}"
+    yield from _opened(before, after)
+
+
+def _opened(before: Mapping[int, str], after: Mapping[int, str]) -> Iterator[str]:
+    for port, address in after.items():
+        was = before.get(port)
+        if not _is_local(address) and (was is None or _is_local(was)):
+            instead = f" instead of {was}" if was else ""
+            yield f"port {port} opens to other machines: it listens on {address}{instead}"
 
 
 def _own(container: Mapping[str, Any] | None) -> Iterator[int]:

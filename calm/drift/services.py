@@ -26,7 +26,7 @@ from calm.drift.model import (
     Resource,
     joint_origin,
 )
-from calm.drift.ports import closing_note, taken_port
+from calm.drift.ports import moved_note, open_note, taken_port
 from calm.drift.running_values import wanted
 from calm.drift.service_changes import Side, kept_fields
 from calm.drift.service_fields import Fields, declared
@@ -189,7 +189,14 @@ def _created(
         context, service.name, container, service.spec, project=stack.project, deadline=service.deadline
     )
     change = Change(path="state", before="absent", after="running", origin=origin)
-    return replace(resource, action=Action.CREATE, origin=origin, changes=(change,), effects=tuple(effects))
+    return replace(
+        resource,
+        action=Action.CREATE,
+        origin=origin,
+        changes=(change,),
+        effects=tuple(effects),
+        note=open_note(stack.fields(service).get("ports") or ()),
+    )
 
 
 def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Resource:
@@ -214,7 +221,7 @@ def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Re
         origin=joint_origin(tuple(change.origin for change in changes if change.origin)),
         changes=changes,
         effects=carried,
-        note=closing_note(changes),
+        note=moved_note(changes),
     )
 
 

@@ -268,6 +268,21 @@ def test_without_the_images_own_variables_none_is_called_added() -> None:
     assert resources(context) == {}
 
 
+def test_a_port_that_others_will_reach_is_called_out_when_it_is_made() -> None:
+    found = resources(bare(settings(bind="0.0.0.0")))
+    note = found["service:redis"].note
+    assert note == "port 6379 opens to other machines: it listens on 0.0.0.0"
+    assert resources(bare())["service:redis"].note is None
+
+
+def test_a_port_more_that_others_will_reach_is_called_out() -> None:
+    context = changed(CONVERGED, settings=settings(services={"redis": {"ports": ["0.0.0.0:7000:7000"]}}))
+    note = resources(context)["service:redis"].note
+    assert note is not None
+    assert "port 7000 opens to other machines" in note
+    assert "6379" not in note
+
+
 def test_a_removed_container_is_made() -> None:
     context = changed(CONVERGED)
     context.state["containers"].remove(container(context, "redis"))
