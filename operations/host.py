@@ -10,9 +10,10 @@ import gevent  # type: ignore[import-untyped]
 from pyinfra import host
 from pyinfra.api import operation
 
-from calm.desired.templates import prepare
+from calm.desired.templates import TemplateError, prepare
 from calm.drift import host as drift
 from calm.drift.model import Context
+from calm.drift.place import missing_directory
 from calm.drift.record import after
 from calm.drift.removal import removal
 from calm.fleet import board
@@ -63,6 +64,8 @@ def begin() -> None:
             message=str(error),
             hint="`calm plan` shows what the settings of now would change.",
         )
+    except TemplateError as error:
+        run.error = board.HostError(code="template", message=str(error), hint=error.hint)
     except SettingsError as error:
         run.error = board.HostError(
             code="settings", message=str(error), hint="Correct the settings; `calm validate` checks them."
@@ -175,6 +178,9 @@ def _look(run: board.HostRun) -> None:
         secrets=given,
         digest_key=run.digest_key,
     )
+    run.error = _directory(context) if now.desired == "present" else None
+    if run.error is not None:
+        return
     compare = drift.compare if now.desired == "present" else removal
     whole = compare(context)
     run.drift = now.chosen(whole)
@@ -227,6 +233,13 @@ def _unreadable(state: Mapping[str, Any]) -> board.HostError | None:
         message=f"The host could not be read: {said}.",
         hint=next((hint for sign, hint in _PROBE_HINTS if sign in said), _PYTHON_HINT),
     )
+
+
+def _directory(context: Context) -> board.HostError | None:
+    refusal = missing_directory(context)
+    if refusal is None:
+        return None
+    return board.HostError(code="directory", message=refusal.message, hint=refusal.hint)
 
 
 def _rootless(state: Mapping[str, Any]) -> board.HostError | None:

@@ -374,7 +374,7 @@ def _code(outcome: Outcome) -> int:
 
 def _row_code(row: Mapping[str, Any]) -> Exit:
     """What one host says: a service that does not come up well is no failure to change it."""
-    if row["error"] and row["error"]["code"] == "settings":
+    if row["error"] and row["error"]["code"] in ("settings", "template"):
         return Exit.INVALID
     failed = [resource["reason"] or "" for resource in row["resources"] if resource["result"] == "failed"]
     if row["status"] == "failed" and not row["error"] and failed and all("healthy" in why for why in failed):

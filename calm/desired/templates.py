@@ -9,6 +9,7 @@ import json
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from calm.settings.problems import Problem, SettingsError
@@ -22,10 +23,15 @@ _ALWAYS = ("docker/docker-compose.yml.j2", "docker/redis.conf.j2", "app/app.yaml
 
 
 class TemplateError(SettingsError):
-    """A template that cannot be found or rendered. It is part of the checkout, so it counts as settings."""
+    """A template that cannot be found or rendered. It is part of the checkout, so it counts as settings.
 
-    def __init__(self, name: str, message: str) -> None:
+    ``hint`` says what to do, the file and, where it is known, the line with it.
+    """
+
+    def __init__(self, name: str, message: str, *, line: int | None = None) -> None:
         super().__init__([Problem(path=f"templates/{name}", message=message)])
+        where = f"templates/{name}" + (f", line {line}," if line else "")
+        self.hint = f"Correct {where} in the checkout; `git diff templates` shows what was changed there."
 
 
 def render(name: str, **values: Any) -> str:
@@ -43,7 +49,14 @@ def render(name: str, **values: Any) -> str:
     try:
         return _environment(checkout()).get_template(name).render(**values)
     except Broken as error:
-        raise TemplateError(name, f"{type(error).__name__}: {error}") from error
+        raise TemplateError(name, f"{type(error).__name__}: {error}", line=_line(error, name)) from error
+
+
+def _line(error: Exception, name: str) -> int | None:
+    """The last line of the template that the error came through."""
+    lines = [getattr(error, "lineno", None)]
+    lines += [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename.endswith(name)]
+    return lines[-1]
 
 
 def prepare() -> None:
@@ -53,7 +66,7 @@ def prepare() -> None:
     """
     from jinja2 import TemplateError as Broken
 
-    with suppress(Broken, TemplateError):
+    with suppress(Broken, SettingsError):
         for name in _ALWAYS:
             _environment(checkout()).get_template(name)
 
@@ -62,13 +75,15 @@ def checkout() -> Path:
     """The folder with ``deploy.py`` and ``templates/``: the current folder's nearest parent, or this file's.
 
     Raises:
-        TemplateError: there is none.
+        SettingsError: there is none.
     """
     for start in (Path.cwd(), Path(__file__).resolve().parent):
         for folder in (start, *start.parents):
             if (folder / "deploy.py").is_file() and (folder / "templates").is_dir():
                 return folder
-    raise TemplateError("", "there is no checkout here: no folder above has deploy.py and templates/ in it")
+    raise SettingsError(
+        [Problem(path="templates/", message="there is no checkout: no folder above has deploy.py in it")]
+    )
 
 
 def compose_text(value: str) -> str:

@@ -44,8 +44,28 @@ def refusal_to_write(context: Context, entry: Mapping[str, Json]) -> Refusal | N
     """
     if entry.get("parent_exists"):
         return None if entry.get("writable") else _refusal(entry, _READ_ONLY)
-    below = entry["path"].startswith(context.state["root"]["path"].rstrip("/\\") + _separator(entry["path"]))
-    return None if below else _refusal(entry, _NO_FOLDER)
+    return None if _is_below_root(context, entry["path"]) else _refusal(entry, _NO_FOLDER)
+
+
+def missing_directory(context: Context) -> Refusal | None:
+    """Why nothing can be compared where ``docker.directory`` names a folder that is not there.
+
+    To go on would make new passwords beside those of the stack that is to be taken over. A folder below the
+    root is made.
+    """
+    folder, entry = context.settings.docker.directory, context.state["files"].get("document:compose")
+    if folder is None or entry is None or context.settings.docker.enabled is False:
+        return None
+    if entry["parent_exists"] or _is_below_root(context, entry["path"]):
+        return None
+    return Refusal(
+        message=f"docker.directory names {folder}, and there is no such folder on this host.",
+        hint="Make the folder, or correct calm.docker.directory; then plan again. Nothing was changed.",
+    )
+
+
+def _is_below_root(context: Context, path: str) -> bool:
+    return path.startswith(context.state["root"]["path"].rstrip("/\\") + _separator(path))
 
 
 def _separator(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -183,6 +184,12 @@ CASES = (
         arrange=calm(docker={"enabled": True}),
     ),
     Bad(
+        name="a docker.directory that is not there",
+        code=1,
+        says=("docker.directory names /srv/no-such-stack, and there is no such folder", "Make the folder"),
+        arrange=calm(docker={"directory": "/srv/no-such-stack"}),
+    ),
+    Bad(
         name="an image that does not exist",
         code=1,
         says=("no-such-image",),
@@ -196,7 +203,7 @@ CASES = (
         command=("apply", "--only", "document:app.yaml"),
     ),
     Bad(
-        name="a template with an undefined name is a bug that names itself",
+        name="a service that is no mapping",
         code=4,
         says=("calm.docker.services",),
         arrange=calm(docker={"services": {"extra": ["not", "a", "mapping"]}}),
@@ -228,6 +235,23 @@ def test_what_an_inventory_prints_is_no_part_of_the_document(stack: Stack) -> No
     result = stack.calm("plan", "--json")
     assert result.json()["command"] == "plan"
     assert "hello" in result.err
+
+
+def test_a_broken_template_is_named_and_not_the_settings(stack: Stack, tmp_path: Path) -> None:
+    """In a checkout of the user's own, where somebody has changed a template."""
+    for name in ("deploy.py", "calm", "facts", "operations", "stack", "pyproject.toml"):
+        (tmp_path / name).symlink_to(CHECKOUT / name)
+    shutil.copytree(CHECKOUT / "templates", tmp_path / "templates")
+    template = tmp_path / "templates" / "docker" / "redis.conf.j2"
+    template.write_text(template.read_text() + "{{ docker.no_such_thing }}\n")
+    argv = [*CALM, "plan", str(stack.inventory)]
+    done = subprocess.run(
+        argv, cwd=tmp_path, env=stack.environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 4, said
+    assert "Correct templates/docker/redis.conf.j2, line " in said
+    assert "Correct the settings" not in said
 
 
 @pytest.mark.parametrize("moment", ["document:redis.conf", "document:compose", "document:settings.json"])

@@ -201,17 +201,27 @@ def test_the_build_is_tagged_by_its_content(tmp_path: Path) -> None:
     assert api["build"]["context"].endswith("/calm/docker/agent_api")
 
 
-def test_an_unknown_name_in_the_template_names_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("first\n{{ nobody | json }}\n", "'nobody' is undefined"),
+        ("first\n{{ settings.nobody }}\n", "has no attribute 'nobody'"),
+        ("first\n{% if settings %\n", "unexpected"),
+    ],
+)
+def test_a_mistake_in_a_template_names_the_file_and_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, says: str
 ) -> None:
     from calm.desired.templates import TemplateError, render
 
     (tmp_path / "deploy.py").touch()
-    (tmp_path / "templates").mkdir()
-    (tmp_path / "templates" / "x.j2").write_text("{{ nobody | json }}")
+    (tmp_path / "templates" / "docker").mkdir(parents=True)
+    (tmp_path / "templates" / "docker" / "x.j2").write_text(text)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TemplateError, match=r"templates/x\.j2.*'nobody' is undefined"):
-        render("x.j2")
+    with pytest.raises(TemplateError, match=r"templates/docker/x\.j2") as raised:
+        render("docker/x.j2", settings={})
+    assert says in str(raised.value)
+    assert "templates/docker/x.j2, line 2," in raised.value.hint
 
 
 @effort(max_examples=20, deadline=None)
