@@ -18,18 +18,18 @@ _BYTES, _OLD_FILES = 5_000_000, 3
 
 
 class Outputs:
-    """Writes what every tick saw. Raises ``OSError`` if the folder cannot be written."""
+    """Writes what every tick saw of the stack ``project``. ``OSError`` if the folder cannot be written."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, project: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        self.folder, self._project = folder, project
         self._lmstudio = _Lines(folder / "lm_studio_monitoring.log")
         self._docker = _Lines(folder / "docker_monitoring.log")
 
     def write(self, snapshot: Snapshot) -> None:
         """Add a line to both logs and replace ``system_metrics.json``."""
         self._lmstudio.add(lmstudio_line(snapshot))
-        self._docker.add(docker_line(snapshot))
+        self._docker.add(docker_line(snapshot, self._project))
         replace(self.folder / "system_metrics.json", json.dumps(snapshot.to_json()) + "\n")
 
     def close(self) -> None:
@@ -56,12 +56,15 @@ def lmstudio_line(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def docker_line(snapshot: Snapshot) -> dict[str, Any]:
-    """Time, the engine's status, and of each service its state, health, CPU and memory."""
+def docker_line(snapshot: Snapshot, project: str) -> dict[str, Any]:
+    """Time, the engine's status, and of each service its state, health, CPU and memory.
+
+    Containers that are none of ``project`` go by their own names: theirs, too, may be a service redis.
+    """
     return {
         "time": snapshot.taken_at,
         "status": snapshot.docker.status,
-        "services": {each.service or each.name: _service(each) for each in snapshot.containers or ()},
+        "services": {_named(each, project): _service(each) for each in snapshot.containers or ()},
         "endpoints": {each.name: _endpoint(each) for each in snapshot.endpoints},
     }
 
@@ -99,6 +102,10 @@ class _Raising(RotatingFileHandler):
         error = sys.exc_info()[1]
         assert error is not None, "logging calls this inside its except clause"
         raise error
+
+
+def _named(container: Container, project: str) -> str:
+    return container.service if container.service and container.project == project else container.name
 
 
 def _service(container: Container) -> dict[str, Any]:

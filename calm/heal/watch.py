@@ -171,7 +171,7 @@ class Watch:
 
     def _written(self, snapshot: Snapshot) -> None:
         if self._outputs is None:
-            self._outputs = Outputs(self._root / "outputs")
+            self._outputs = Outputs(self._root / "outputs", self._settings.docker.project)
         self._outputs.write(snapshot)
 
     def _guarded(self, what: str, work: Callable[[], None]) -> None:

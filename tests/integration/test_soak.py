@@ -112,7 +112,10 @@ def test_an_hour_with_a_fault_a_minute(
     root = tmp_path / "calm"
     root.mkdir()
     (root / "settings.json").write_text(json.dumps(to_json(_settings(root, project, studio))))
-    names = [run(engine, project, service, WELL) for service in ("redis", "postgres", "agent-api")]
+    names = [
+        run(engine, project, service, WELL, "--restart", "unless-stopped")
+        for service in ("redis", "postgres", "agent-api")
+    ]
     wait_for(lambda: all(health(engine, name) == "healthy" for name in names), "they do not get healthy")
     studio.start()
     faults: list[tuple[str, Callable[[], object]]] = [

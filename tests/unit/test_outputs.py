@@ -10,13 +10,15 @@ from calm import outputs
 from calm.health.model import Endpoint, Watched
 from tests.unit.heal.made import MIB, NOW, container, instance, model, snapshot
 
+PROJECT = container().project or ""
+
 
 def _lines(path: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_line_in_each_log_and_the_latest_metrics(tmp_path: Path) -> None:
-    written = outputs.Outputs(tmp_path / "outputs")
+    written = outputs.Outputs(tmp_path / "outputs", PROJECT)
     first, second = snapshot(instance()), snapshot(instance(), instance(200), at=NOW + 30)
     written.write(first)
     written.write(second)
@@ -57,7 +59,7 @@ def test_what_could_not_be_measured_is_null_and_never_half_a_sum() -> None:
 def test_what_the_docker_log_says() -> None:
     redis = Endpoint(name="redis", url="x", ok=True, latency_ms=1.0, error=None)
     seen = replace(snapshot(containers=[container()]), endpoints=(redis,))
-    line = outputs.docker_line(seen)
+    line = outputs.docker_line(seen, PROJECT)
     assert line["services"] == {
         "redis": {
             "state": "running",
@@ -70,9 +72,17 @@ def test_what_the_docker_log_says() -> None:
     assert line["endpoints"] == {"redis": {"ok": True, "latency_ms": 1.0}}
 
 
+def test_a_service_of_another_project_goes_by_its_containers_name() -> None:
+    ours = container()
+    theirs = replace(ours, name="shop-redis", project="shop", owned=False, state="exited")
+    line = outputs.docker_line(snapshot(containers=[ours, theirs]), PROJECT)
+    states = {name: service["state"] for name, service in line["services"].items()}
+    assert states == {"redis": "running", "shop-redis": "exited"}
+
+
 def test_logs_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outputs, "_BYTES", 2000)
-    written = outputs.Outputs(tmp_path)
+    written = outputs.Outputs(tmp_path, PROJECT)
     for number in range(60):
         written.write(snapshot(instance(), at=NOW + number))
     written.close()
@@ -82,7 +92,7 @@ def test_logs_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_failing_disk_raises(tmp_path: Path) -> None:
-    written = outputs.Outputs(tmp_path / "outputs")
+    written = outputs.Outputs(tmp_path / "outputs", PROJECT)
     (tmp_path / "outputs" / "lm_studio_monitoring.log").mkdir()
     with pytest.raises(OSError, match="directory"):
         written.write(snapshot())
