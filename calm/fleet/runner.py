@@ -14,6 +14,7 @@ os.environ.setdefault("PYINFRA_PROGRESS", "off")
 import pyinfra_cli  # noqa: F401, I001  # first: it lets gevent patch the standard library
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -47,6 +48,11 @@ from calm.settings.load import SettingsError, load
 
 EFFECT_SECONDS = 30
 LEASE_SECONDS = 120
+LOCKING_SECONDS = 10
+"""How long an interrupt waits for hosts that are taking their lock."""
+
+_HELD = re.compile("locked by|another run")
+"""What an answer says where it is somebody else's lock that is in the way, and not a full disk, say."""
 
 Progress = Callable[[str, str, str], None]
 """Called with host, resource id and ``start``, ``done`` or ``failed``."""
@@ -263,15 +269,18 @@ def _connect(state: State) -> None:
 def _lock(state: State, board: boards.Board, target: Target) -> None:
     """Lock every host in parallel; one that somebody else holds takes no part in this pass."""
     request = {"do": "lock", "lease_s": LEASE_SECONDS, "force": board.force}
+    board.lock_held = True  # on some hosts already while others are still asked
     jobs = {
         host: state.pool.spawn(_lock_one, state, host, board, target, request) for host in state.active_hosts
     }
-    for job in jobs.values():
-        job.join()
+    try:
+        gevent.joinall(list(jobs.values()))
+    except KeyboardInterrupt:  # a lock that is freed first and taken then would stay
+        gevent.joinall(list(jobs.values()), timeout=LOCKING_SECONDS)
+        raise
     held = {host for host, job in jobs.items() if not job.get()}
     with suppress(PyinfraError):
         state.fail_hosts(held)
-    board.lock_held = True
 
 
 def _lock_one(state: State, host: Host, board: boards.Board, target: Target, effect: dict[str, Any]) -> bool:
@@ -282,7 +291,8 @@ def _lock_one(state: State, host: Host, board: boards.Board, target: Target, eff
     run.settings = settings
     done, said = _command(state, host, _request(settings, board, effect))
     if not done:
-        run.error = boards.HostError(code="locked", message=said, hint="Nothing was changed there.")
+        code = "locked" if _HELD.search(said) else "lock"
+        run.error = boards.HostError(code=code, message=said, hint="Nothing was changed there.")
     return done
 
 

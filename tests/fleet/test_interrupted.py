@@ -59,6 +59,47 @@ def test_ctrl_c_frees_the_locks_or_says_whose_they_are(fleet: Fleet) -> None:
     _converges(fleet)
 
 
+SLOW = """#!/bin/sh
+# Stands before python3: {what} takes a while, and says that it has begun.
+case "$*" in
+"{arguments}") [ {unless} ] || {{ touch /tmp/slow; sleep {seconds}; }} ;;
+esac
+exec /usr/bin/python3 "$@"
+"""
+WINDOWS = {
+    "while the others take theirs": ("-I -", "-e /root/calm/.lock.json", 4),
+    "while a host is read": ("-I -S -", "! -e /root/calm/.lock.json", 60),
+}
+"""When an apply is interrupted: the arguments of the command that is slow then, when it is not, seconds."""
+
+
+@pytest.mark.parametrize("when", WINDOWS)
+def test_ctrl_c_before_anything_is_changed_frees_every_lock(fleet: Fleet, when: str) -> None:
+    arguments, unless, seconds = WINDOWS[when]
+    slow = fleet.whole["gpu-1"]
+    for name, host in fleet.whole.items():
+        host.run("rm", f"{root_of(fleet, name)}/app.yaml")
+    script = SLOW.format(what=when, arguments=arguments, unless=unless, seconds=seconds)
+    slow.run("sh", "-c", "cat > /usr/local/bin/python3; chmod 755 /usr/local/bin/python3", stdin=script)
+    try:
+        run = fleet.started("apply", "--yes")
+        wait_until(lambda: _slow(fleet) or run.poll() is not None, "apply did not come so far", 60)
+        wait_until(lambda: _lock(fleet, "gpu-2") is not None or run.poll() is not None, "no lock", 30)
+        assert run.poll() is None, run.communicate()[0]
+        os.killpg(run.pid, signal.SIGINT)
+        said = run.communicate(timeout=60)[0]
+    finally:
+        slow.run("rm", "-f", "/usr/local/bin/python3", "/tmp/slow")
+    assert run.returncode == 130, said
+    assert "Traceback" not in said
+    assert all(_lock(fleet, name) is None for name in fleet.whole), said
+    _converges(fleet)
+
+
+def _slow(fleet: Fleet) -> bool:
+    return fleet.whole["gpu-1"].run("test", "-e", "/tmp/slow", check=False).returncode == 0
+
+
 @pytest.mark.full
 def test_the_locks_of_a_killed_apply_name_it_and_can_be_freed(fleet: Fleet) -> None:
     run = _begun(fleet)
@@ -82,8 +123,9 @@ def test_a_connection_that_breaks_stops_that_host_alone(fleet: Fleet) -> None:
     said = run.communicate(timeout=120)[0]
     assert run.returncode == 1, said
     assert "broke off during" in said
-    table = {line.split()[0]: line.split()[1] for line in said[said.rindex("HOST ") :].splitlines()[1:4]}
-    assert table == {"gpu-1": "failed", "gpu-2": "converged", "gpu-3": "converged"}
+    rows = said[said.rindex("HOST ") :].partition("\n\n")[0]
+    table = {line.split()[0]: line.split()[1] for line in rows.splitlines()[1:]}
+    assert table == dict.fromkeys(fleet.whole, "converged") | {"gpu-1": "failed"}
     assert fleet.calm("unlock", "--yes").code == 0
     _converges(fleet)
 
