@@ -41,7 +41,20 @@ _ABOUT = frozenset(
             "seconds",
             "limit",
         ),
-        *("policy", "type", "method", "mode", "name", "user", "host", "port", "provider", "size", "count"),
+        *(
+            "policy",
+            "type",
+            "method",
+            "mode",
+            "name",
+            "user",
+            "host",
+            "port",
+            "provider",
+            "size",
+            "count",
+            "as",
+        ),
     )
 )
 _STRUCTURE = frozenset(

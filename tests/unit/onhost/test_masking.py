@@ -81,6 +81,7 @@ OPEN = (
         ("PWD", False),
         ("model_key", False),
         ("key", False),
+        ("secrets_as", False),
         ("separateReasoningContentInAPI", False),
     ],
 )
