@@ -20,9 +20,8 @@ def after(old: Mapping[str, Any], new: Mapping[str, Any], *, failed: Collection[
             for key, value in new.get(section, {}).items()
         }
         whole[section] = {key: value for key, value in whole[section].items() if value is not None}
-    for single in ("agent", "lmstudio"):
-        if single in new and any(identity.split(":")[0] == single for identity in failed):
-            whole[single] = old.get(single)
+    if "agent" in new and any(identity.split(":")[0] == "agent" for identity in failed):
+        whole["agent"] = old.get("agent")
     return whole
 
 
