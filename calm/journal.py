@@ -185,9 +185,9 @@ class Journal:
             (self._now(), result, reason, took_ms, row),
         )
 
-    def verify(self, row: int, *, helped: bool, reason: str) -> None:
-        """Note whether a remedy helped."""
-        self._write("UPDATE remedies SET helped = ?, reason = ? WHERE id = ?", (int(helped), reason, row))
+    def verify(self, row: int, *, helped: bool) -> None:
+        """Note whether a remedy helped. What was done stays as :meth:`finish` wrote it."""
+        self._write("UPDATE remedies SET helped = ? WHERE id = ?", (int(helped), row))
 
     def remedies(self, *, since: float = 0.0, key: str | None = None, after: int = 0) -> list[Entry]:
         """What was done since then (seconds since the epoch), oldest first."""

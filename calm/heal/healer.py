@@ -280,13 +280,13 @@ class Healer:
         if outcome.result == "done":
             self._pending[finding.target] = Pending(written=written, finding=finding)
         else:
-            self._ledger.verify(written, helped=False, reason=outcome.says)
+            self._ledger.verify(written, helped=False)
         return replace(_remedy(judged, outcome.result, outcome.says), took_ms=took)
 
     def _settled(self, pending: Pending, helped: bool) -> Remedy:
         finding = pending.finding
         says = "it helped" if helped else "it did not help"
-        self._ledger.verify(pending.written, helped=helped, reason=says)
+        self._ledger.verify(pending.written, helped=helped)
         return Remedy(
             action=finding.action or "",
             target=finding.target,

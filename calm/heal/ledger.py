@@ -102,10 +102,11 @@ class Ledger:
                 acts.append(Act(turn=written.turn, began=written.began, ended=now))
         return took
 
-    def verify(self, written: Written, *, helped: bool, reason: str) -> None:
+    def verify(self, written: Written, *, helped: bool) -> None:
+        """Write down whether it helped."""
         row = written.row
         if row is not None:
-            self._try(lambda journal: journal.verify(row, helped=helped, reason=reason))
+            self._try(lambda journal: journal.verify(row, helped=helped))
 
     def mark(self, finding: Finding, mark: Mark, reason: str) -> None:
         """Put a key into quarantine, or release it."""

@@ -89,6 +89,8 @@ def test_heal_says_what_it_would_do_and_does_it(
     assert [(each["action"], each["helped"]) for each in remembered["remedies"]] == [
         ("restart-container", True)
     ]
+    (line,) = [each for each in calm("journal").stdout.splitlines() if "restart-container" in each]
+    assert line.endswith(f"done    restart-container container:{name}: restarted, it helped")
     with sqlite3.connect(tmp_path / "journal.db") as db:
         assert db.execute("SELECT command, code FROM runs").fetchall() == [("heal --only docker", 0)]
     db.close()

@@ -79,9 +79,10 @@ def test_a_remedy_is_remembered_before_it_is_finished_and_by_the_next_agent(
     clock.now += 2
     journal = opened()
     journal.finish(row, result="done", reason="restarted", took_ms=2000.0)
-    journal.verify(row, helped=True, reason="healthy again")
+    journal.verify(row, helped=True)
     (entry,) = opened().remedies(key="container:redis")
     assert (entry.result, entry.ended, entry.helped) == ("done", NOW + 2, True)
+    assert entry.reason == "restarted", "what was done is not overwritten by whether it helped"
     assert entry.evidence == {"health": "unhealthy"}
 
 
