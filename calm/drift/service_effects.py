@@ -71,6 +71,12 @@ def make(
     yield from proven(context, name, container)
 
 
+def added(side: Side, *, project: str) -> Iterator[Effect]:
+    """The replicas that are missing; those that are there stay as they are."""
+    yield _up(side.context, side.service.name, project, side.service.spec, recreate=False)
+    yield awaited(side.container["name"], side.service.deadline)
+
+
 def remove(container: Mapping[str, Any]) -> tuple[Effect, ...]:
     """Stops a container and takes it away; its volumes stay."""
     unpause = (_container(container, "unpause"),) if container["state"] == "paused" else ()

@@ -101,6 +101,15 @@ def _restart(limits: Mapping[str, Any]) -> str:
     return f"{limits['restart']}:{most}" if most else str(limits["restart"] or "no")
 
 
+def replicas(spec: Mapping[str, Any]) -> int | None:
+    """How many containers a service declares; None where Compose would still have to resolve it."""
+    given = spec.get("scale", (spec.get("deploy") or {}).get("replicas"))
+    try:
+        return 1 if given is None else max(int(given), 1)
+    except (TypeError, ValueError):
+        return None
+
+
 def variables(spec: Mapping[str, Any]) -> set[str]:
     """The names of all variables that a service declares, those without a value of their own included."""
     return {str(entry).partition("=")[0] for entry in spec.get("environment") or ()}

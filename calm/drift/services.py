@@ -29,13 +29,14 @@ from calm.drift.model import (
 from calm.drift.ports import moved_note, open_note, taken_port
 from calm.drift.running_values import wanted
 from calm.drift.service_changes import Side, kept_fields
-from calm.drift.service_fields import Fields, declared
+from calm.drift.service_fields import Fields, declared, replicas
 from calm.drift.takeover import other_database
 from calm.settings.docker import BUILT_IN
 
 if TYPE_CHECKING:
     from calm.settings import Settings
 
+NUMBER = "com.docker.compose.container-number"
 ENGINE = "docker"
 """The id of the resource that stands for an engine which cannot be used."""
 
@@ -88,7 +89,7 @@ def _compare(context: Context) -> Piece:
     found = {name: _Found.of(context, stack, service) for name, service in every.items()}
     used = {one["id"] for each in found.values() for one in each.all}
     unwanted = tuple(_unwanted(context, wanted=every, used=used))
-    leaving = frozenset(resource.effects[-1]["name"] for resource in unwanted)
+    leaving = frozenset(effect["name"] for resource in unwanted for effect in resource.effects)
     resources = [_service(context, stack, service, found[name], leaving) for name, service in every.items()]
     docker = context.state["docker"]
     records = {name: _record(stack, service, found[name]) for name, service in every.items()}
@@ -129,10 +130,16 @@ class _Stack:
 
 @dataclass(frozen=True, kw_only=True)
 class _Found:
-    """The containers of one service: the one to compare with, and others that Compose has left behind."""
+    """The containers of one service.
+
+    ``container`` is the one to compare with, ``more`` are further replicas that are declared, ``missing`` is
+    how many of them there are not; ``others`` have to go: left behind by Compose, or added by hand.
+    """
 
     container: Mapping[str, Any] | None
-    others: tuple[Mapping[str, Any], ...]
+    more: tuple[Mapping[str, Any], ...] = ()
+    others: tuple[Mapping[str, Any], ...] = ()
+    missing: int = 0
 
     @classmethod
     def of(cls, context: Context, stack: _Stack, service: Service) -> _Found:
@@ -140,13 +147,24 @@ class _Found:
         named = [one for one in containers if one["name"] == service.container_name]
         key = (stack.project, service.name)
         ours = [one for one in containers if (one.get("project"), one.get("service")) == key]
-        every = list({one["id"]: one for one in (*named, *ours)}.values())
-        single = service.container_name is not None
-        return cls(container=every[0] if every else None, others=tuple(every[1:]) if single else ())
+        every = list({one["id"]: one for one in (*named, *sorted(ours, key=_number))}.values())
+        count = 1 if service.container_name is not None else replicas(service.spec) or max(len(every), 1)
+        return cls(
+            container=every[0] if every else None,
+            more=tuple(every[1:count]),
+            others=tuple(every[count:]),
+            missing=max(count - len(every), 0),
+        )
 
     @property
     def all(self) -> tuple[Mapping[str, Any], ...]:
-        return (self.container, *self.others) if self.container else ()
+        return (self.container, *self.more, *self.others) if self.container else ()
+
+
+def _number(container: Mapping[str, Any]) -> int:
+    """Compose's number of a replica: the first are kept."""
+    number = (container.get("labels") or {}).get(NUMBER)
+    return int(str(number)) if str(number).isdigit() else 0
 
 
 def _service(
@@ -201,20 +219,24 @@ def _created(
 
 def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Resource:
     """In place if that is enough; a new container if anything asks for one."""
-    fixed = (*service_changes.fixed(side), *_left_behind(side, found), *_dead(side))
-    in_place = (*service_changes.state(side), *service_changes.live(side))
+    fixed = (*service_changes.fixed(side), *_dead(side), *_replicas(side, found))
+    counted = _count(side, found)
+    if side.service.container_name is not None:
+        fixed += counted  # one that Compose left behind half way
+    in_place = (*service_changes.state(side), *service_changes.live(side), *counted)
     in_place += service_changes.running(side, stays=bool(fixed))
     changes = tuple({change.path: change for change in (*fixed, *in_place)}.values())
     if not changes:
         return resource
+    removed = [effect for one in found.others for effect in service_effects.remove(one)]
     if fixed:
-        removed = [effect for one in found.others for effect in service_effects.remove(one)]
         effects = service_effects.remake(
             side, changes, project=stack.project, in_the_way=_in_the_way(stack, side)
         )
         action, carried = Action.RECREATE, (*removed, *effects)
     else:
-        action, carried = Action.UPDATE, tuple(service_effects.update(side, changes))
+        added = service_effects.added(side, project=stack.project) if found.missing else ()
+        action, carried = Action.UPDATE, (*removed, *service_effects.update(side, changes), *added)
     return replace(
         resource,
         action=action,
@@ -225,11 +247,26 @@ def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Re
     )
 
 
-def _left_behind(side: Side, found: _Found) -> tuple[Change, ...]:
-    if not found.others:
+def _count(side: Side, found: _Found) -> tuple[Change, ...]:
+    """How many containers the service has, if that is not what is declared."""
+    before = len(found.all)
+    after = before - len(found.others) + found.missing
+    if before == after:
         return ()
     origin = Origin.NEW if side.entry is None else Origin.HOST
-    return (Change(path="containers", before=1 + len(found.others), after=1, origin=origin),)
+    return (Change(path="containers", before=before, after=after, origin=origin),)
+
+
+def _replicas(side: Side, found: _Found) -> Iterator[Change]:
+    """What differs in the further replicas; Compose makes all of a service's containers anew together."""
+    for one in found.more:
+        other = replace(side, container=one)
+        for change in (
+            *service_changes.state(other),
+            *service_changes.live(other),
+            *service_changes.fixed(other),
+        ):
+            yield replace(change, path=f"{one['name']}.{change.path}")
 
 
 def _dead(side: Side) -> tuple[Change, ...]:
@@ -271,27 +308,30 @@ def _unwanted(context: Context, *, wanted: Mapping[str, Service], used: set[str]
     recorded = {
         entry.get("container"): name for name, entry in (context.record.get("services") or {}).items()
     }
-    seen: set[str] = set()
+    going: dict[str, list[Mapping[str, Any]]] = {}
+    known: set[str] = set()
     for container in context.state.get("containers") or ():
         labelled = (container.get("labels") or {}).get(old_stack.OUR_LABEL) == context.settings.docker.project
         is_retired = container.get("project") == project and container.get("service") in retired
-        known = labelled or container["name"] in recorded
+        ours = labelled or container["name"] in recorded
         name = str(recorded.get(container["name"]) or container.get("service") or container["name"])
-        if container["id"] in used or name in wanted or name in seen or not (known or is_retired):
+        if container["id"] in used or name in wanted or not (ours or is_retired):
             continue
-        seen.add(name)
-        yield _gone(name, container, retired=is_retired and not known)
+        going.setdefault(name, []).append(container)
+        known |= {name} if ours else set()
+    for name, containers in going.items():
+        yield _gone(name, containers, retired=name not in known)
 
 
-def _gone(name: str, container: Mapping[str, Any], *, retired: bool) -> Resource:
-    change = Change(path="state", before=container["state"], after="absent", origin=Origin.SETTINGS)
+def _gone(name: str, containers: list[Mapping[str, Any]], *, retired: bool) -> Resource:
+    change = Change(path="state", before=containers[0]["state"], after="absent", origin=Origin.SETTINGS)
     return Resource(
         id=f"service:{name}",
         kind="service",
         action=Action.REMOVE,
         origin=Origin.SETTINGS,
         changes=(change,),
-        effects=service_effects.remove(container),
+        effects=tuple(effect for one in containers for effect in service_effects.remove(one)),
         needs=("takeover",),
         note="it is in docker.retired; declare it in docker.services to keep it" if retired else None,
     )

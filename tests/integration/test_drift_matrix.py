@@ -307,6 +307,44 @@ def test_drift_is_named_and_mended_alone(stack: Stack, case: Case) -> None:
     assert again.code == 0, again.said
 
 
+def test_replicas_are_counted_and_each_is_compared(stack: Stack) -> None:
+    """Two are declared; somebody scales to four, changes the second, takes it away."""
+    extra = {"image": "redis:7-alpine", "mem_limit": "32m", "scale": 2, "tmpfs": ["/data"]}
+    stack.write(docker={"services": {"extra": extra}})
+    stack.apply()
+    first = f"{stack.project}-extra-1"
+    kept = stack.alive()
+    up = ("up", "-d", "--no-deps", "--scale", "extra=4", "extra")
+    stack.docker("compose", "-p", stack.project, "-f", str(compose(stack)), *up)
+    assert _only_change(stack) == ("containers", 4, 2)
+    stack.apply()
+    assert stack.alive() == kept
+
+    second = f"{stack.project}-extra-2"
+    stack.docker("update", "--memory", "40m", "--memory-swap", "40m", second)
+    assert _only_change(stack) == (f"{second}.memory", 40 << 20, 32 << 20)
+    stack.apply()
+
+    kept = stack.alive()
+    stack.docker("rm", "-f", second)
+    assert _only_change(stack) == ("containers", 1, 2)
+    stack.apply()
+    assert stack.alive()[first] == kept[first]
+    assert second in stack.alive()
+
+    del stack.settings["docker"]["services"]
+    stack.write()
+    stack.apply()
+    assert not [name for name in stack.alive() if "extra" in name]
+
+
+def _only_change(stack: Stack) -> tuple[str, object, object]:
+    pending = stack.pending()
+    assert list(pending) == ["service:extra"], pending
+    [change] = pending["service:extra"]["changes"]
+    return change["path"], change["before"], change["after"]
+
+
 def test_a_plan_changes_nothing(stack: Stack) -> None:
     stack.docker("update", "--cpus", "1.1", stack.name("redis"))
     files, containers = stack.files(), stack.alive()

@@ -126,7 +126,7 @@ def _container(context: Context, number: int, name: str, spec: Mapping[str, Any]
     }
     return {
         "id": f"{number:064x}",
-        "name": spec["container_name"],
+        "name": spec.get("container_name") or f"{stack.project}-{name}-1",
         "image": spec["image"],
         "image_id": STAMPED,
         "created": "2025-11-03T09:00:00Z",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -375,6 +376,59 @@ def test_what_compose_left_behind_is_swept() -> None:
         "action": "remove",
         "expect_id": "e" * 64,
     }
+
+
+def _replica(context: Context, number: int) -> dict[str, Any]:
+    first = container(context, "extra")
+    labels = {**first["labels"], "com.docker.compose.container-number": str(number)}
+    name = f"agent-system-extra-{number}"
+    return {**copy.deepcopy(first), "id": f"{number}" * 64, "name": name, "labels": labels}
+
+
+def _scaled(count: int, **spec: Any) -> Context:
+    """A service of the user's own with declared replicas that has ``count`` containers."""
+    with_extra = settings(services={"extra": {"image": "nginx:1", "mem_limit": "64m", **spec}})
+    context = changed(converged(with_extra))
+    numbered = [_replica(context, number) for number in range(count, 0, -1)]
+    context.state["containers"].remove(container(context, "extra"))
+    context.state["containers"] += numbered
+    return context
+
+
+def test_replicas_that_somebody_added_are_taken_away_and_the_first_stays() -> None:
+    resource = resources(_scaled(3, scale=1))["service:extra"]
+    assert (resource.action, resource.origin) == (Action.UPDATE, Origin.HOST)
+    assert [(one.path, one.before, one.after) for one in resource.changes] == [("containers", 3, 1)]
+    removed = [one["name"] for one in resource.effects if one.get("action") == "remove"]
+    assert removed == ["agent-system-extra-2", "agent-system-extra-3"]
+
+
+@pytest.mark.parametrize("spec", [{"scale": 3}, {"deploy": {"replicas": 3}}])
+def test_declared_replicas_are_all_compared(spec: dict[str, Any]) -> None:
+    context = _scaled(3, **spec)
+    assert resources(context) == {}
+    third = next(one for one in context.state["containers"] if one["name"] == "agent-system-extra-3")
+    third["limits"]["memory"] = 32 * MIB
+    resource = resources(context)["service:extra"]
+    assert resource.action is Action.RECREATE
+    assert [one.path for one in resource.changes] == ["agent-system-extra-3.memory"]
+
+
+def test_a_declared_replica_that_is_missing_is_made_beside_the_others() -> None:
+    resource = resources(_scaled(2, scale=3))["service:extra"]
+    assert resource.action is Action.UPDATE
+    assert [(one.path, one.before, one.after) for one in resource.changes] == [("containers", 2, 3)]
+    [up] = [one for one in resource.effects if one["do"] == "compose"]
+    assert up["services"] == ["extra"]
+    assert not up["recreate"]
+
+
+def test_every_replica_of_a_service_that_is_not_wanted_goes() -> None:
+    without = changed(_scaled(2, scale=2), settings=settings())
+    resource = resources(without)["service:extra"]
+    assert resource.action is Action.REMOVE
+    removed = {one["name"] for one in resource.effects if one["action"] == "remove"}
+    assert removed == {"agent-system-extra-1", "agent-system-extra-2"}
 
 
 def test_running_values_are_put_right_in_place() -> None:
