@@ -1,7 +1,8 @@
-"""Three whole hosts that all tests of the fleet share: started once, side by side."""
+"""Whole hosts that all tests of the fleet share, started once: three, or eight with CALM_FULL=1."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,9 +14,11 @@ from tests.fleet.machines import Fleet, start_all
 from tests.lab import hosts
 from tests.lab.engine import Engine
 
-USERS = {"gpu-1": {}, "gpu-2": {"user": "ops", "_sudo": True}, "gpu-3": {"user": "ops"}}
-"""How calm comes to each host: as root, as somebody who may become root, and as somebody with docker."""
+_WAYS: tuple[dict[str, Any], ...] = ({}, {"user": "ops", "_sudo": True}, {"user": "ops"})
+"""How calm comes to a host: as root, as somebody who may become root, and as somebody with docker."""
 
+NUMBER = 8 if os.environ.get("CALM_FULL") == "1" else 3
+USERS = {f"gpu-{index + 1}": _WAYS[index % len(_WAYS)] for index in range(NUMBER)}
 
 WATCH = """
 import glob, time
@@ -42,7 +45,7 @@ def machines(
     """The whole hosts, bare but for the images, by the names in the inventory."""
     names = {name: unique_name(name) for name in USERS}
     try:
-        yield start_all(engine, names, key=host_key)
+        yield start_all(engine, names, key=host_key, deadline_s=60 + 20 * NUMBER)
     finally:
         with ThreadPoolExecutor(len(names)) as pool:
             list(pool.map(lambda name: hosts.destroy(engine, name), names.values()))

@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -73,14 +73,13 @@ class Fleet:
         base = {"ssh_hostname": address, "ssh_user": user, "ssh_key": str(self.key)}
         self.data[name] = {**base, **data}
         if trusted:
-            self.trust(address)
+            self.trust(address, data.get("ssh_port", 22))
         self.write()
 
-    def trust(self, address: str) -> None:
+    def trust(self, address: str, port: int = 22) -> None:
         """Put the key that answers at ``address`` into known_hosts."""
-        seen = subprocess.run(
-            ["ssh-keyscan", "-t", "ed25519", address], capture_output=True, text=True, check=True
-        )
+        argv = ["ssh-keyscan", "-t", "ed25519", "-p", str(port), address]
+        seen = subprocess.run(argv, capture_output=True, text=True, check=True)
         with self.known_hosts.open("a") as file:
             file.write(seen.stdout)
 
@@ -180,13 +179,26 @@ def start_all(
     return started
 
 
-def start_sshd(engine: Engine, name: str, *, key: Path, without: tuple[str, ...] = ()) -> str:
-    """Start a container with sshd alone, ``without`` some programs; returns its address."""
+def start_sshd(
+    engine: Engine,
+    name: str,
+    *,
+    key: Path,
+    without: tuple[str, ...] = (),
+    first: str = "",
+    options: tuple[str, ...] = (),
+) -> str:
+    """Start a container with sshd alone, ``without`` some programs; returns its address.
+
+    ``first`` is a shell command that runs there before sshd, ``options`` are of ``docker run``.
+    """
     images.ensure(engine, images.HOST)
     public = key.with_suffix(".pub").read_text().strip()
     script = 'install -d -m 0700 /root/.ssh; echo "$KEY" > /root/.ssh/authorized_keys; mkdir -p /run/sshd; '
-    script += "".join(f"rm -f /usr/bin/{program}*; " for program in without) + "exec /usr/sbin/sshd -D"
-    engine.docker("run", "-d", f"--name={name}", f"--env=KEY={public}", images.HOST.name, "sh", "-c", script)
+    script += "".join(f"rm -f /usr/bin/{program}*; " for program in without)
+    script += f"{first or ':'}; exec /usr/sbin/sshd -D"
+    run = ("run", "-d", f"--name={name}", f"--env=KEY={public}", *options)
+    engine.docker(*run, images.HOST.name, "sh", "-c", script)
     address = engine.docker("inspect", "-f", "{{.NetworkSettings.IPAddress}}", name).stdout.strip()
     wait_until(lambda: _listens(address), f"sshd on {name} did not answer", 30)
     return address
@@ -217,6 +229,18 @@ def counted(host: hosts.Host, work: Callable[[], object]) -> int:
     before = commands(host)
     work()
     return commands(host) - before
+
+
+@contextmanager
+def deaf() -> Iterator[int]:
+    """A port of this machine that does not even answer who knocks, as behind a firewall that drops."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # its queue is full now, and Linux drops what comes then
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield server.getsockname()[1]
 
 
 @contextmanager
