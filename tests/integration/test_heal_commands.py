@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from calm.settings.dump import to_json
-from tests.integration.heal_lab import WELL, health, run, settings, state, wait_for
+from tests.integration.heal_lab import CRASHING, WELL, age, health, run, settings, state, wait_for
 from tests.lab.engine import Engine
 
 pytestmark = pytest.mark.engine
@@ -94,6 +94,27 @@ def test_heal_says_what_it_would_do_and_does_it(
     with sqlite3.connect(tmp_path / "journal.db") as db:
         assert db.execute("SELECT command, code FROM runs").fetchall() == [("heal --only docker", 0)]
     db.close()
+
+
+def test_heal_ends_with_7_for_a_crash_loop_whose_budget_is_spent(
+    engine: Engine, project: str, calm: Calm, tmp_path: Path
+) -> None:
+    tree = settings(tmp_path, project, budget={"acts": 1}, rules={"container-crash-looping": {"restarts": 2}})
+    (tmp_path / "settings.json").write_text(json.dumps(to_json(tree)))
+    name = run(engine, project, "api", CRASHING, "--restart", "always", check=False)
+
+    def healed() -> subprocess.CompletedProcess[str]:
+        wait_for(lambda: state(engine, name)["Restarts"] >= 2, "it does not loop")
+        wait_for(lambda: state(engine, name)["Status"] == "restarting", "it does not loop any more")
+        return calm("heal", "--only", "docker", "--burst", "1")
+
+    first = healed()
+    assert first.returncode == 1, first.stdout + first.stderr
+    age(tmp_path, 60)
+    spent = healed()
+    assert spent.returncode == 7, spent.stdout + spent.stderr
+    assert f"ALERT container:{name}" in spent.stderr
+    assert f"quarantined: restart-container container:{name}" in spent.stdout
 
 
 def test_watch_ends_cleanly_when_told_to(calm: Calm, engine: Engine, tmp_path: Path) -> None:
