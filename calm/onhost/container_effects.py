@@ -16,6 +16,8 @@ DEADLINE_SECONDS = 120.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 LOOP_RESTARTS, LOOP_SECONDS = 5, 20
 """A container that ends this often in this time will not get healthy; Docker's pauses double each time."""
+MORE_CHECKS = 3
+"""Failed checks after which nobody waits any longer for one that was unhealthy before."""
 STEADY_SECONDS = 3
 """How long one without a health check has to have run: one that ends at once runs for a moment, too."""
 GONE, UNCHANGED = 404, 304
@@ -171,21 +173,24 @@ def _limits(effect: dict[str, Any]) -> dict[str, Any]:
 def wait_healthy(run: Run, effect: dict[str, Any]) -> Outcome:
     """``{container, deadline_s, start}``: waits until a container is healthy, or runs on if it has no check.
 
-    Raises `RefusedError` with its state and its last log lines if it is not in time, or ended for good; one
-    that Docker starts over and over is not waited for until the end.
+    Raises `RefusedError` with its state and its last log lines if it is not in time, or ended for good. One
+    that Docker starts over and over is not waited for until the end, nor is one that was sick before: it has
+    had its time, and gets three more checks to show that what was changed has helped.
     """
     deadline_s = float(effect.get("deadline_s") or DEADLINE_SECONDS)
     began, pause = time.monotonic(), FIRST_PAUSE
     if effect.get("start"):
         _start(run, existing(run, effect["container"]), effect)
-    restarts = existing(run, effect["container"])["RestartCount"]
+    first = existing(run, effect["container"])
+    restarts = first["RestartCount"]
     while True:
         found = existing(run, effect["container"])
         waited_s = time.monotonic() - began
         if _well(found):
             return Outcome("done", waited_s=round(waited_s, 2))
         left = deadline_s - waited_s
-        if _ended(found) or left <= 0 or _loops(found["RestartCount"] - restarts, waited_s):
+        hopeless = _ended(found) or _stays_sick(first, found)
+        if hopeless or left <= 0 or _loops(found["RestartCount"] - restarts, waited_s):
             raise RefusedError(_why(run, found, effect["container"], round(waited_s)))
         time.sleep(min(pause, max(left, 0.01)))
         pause = min(pause * 1.5, LONGEST_PAUSE)
@@ -211,6 +216,15 @@ def _ended(found: dict[str, Any]) -> bool:
     """Whether nobody will start it again."""
     policy = (found["HostConfig"].get("RestartPolicy") or {}).get("Name") or "no"
     return found["State"]["Status"] in ("exited", "dead") and policy in ("no", "")
+
+
+def _stays_sick(first: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Whether a container that was unhealthy at the first look has failed further checks since."""
+    before, health = first["State"].get("Health") or {}, now["State"].get("Health") or {}
+    if {before.get("Status"), health.get("Status")} != {"unhealthy"}:
+        return False
+    same = now["State"]["StartedAt"] == first["State"]["StartedAt"]
+    return same and int(health["FailingStreak"]) - int(before["FailingStreak"]) >= MORE_CHECKS
 
 
 def _loops(restarts: int, waited_s: float) -> bool:

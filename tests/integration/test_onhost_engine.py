@@ -304,6 +304,30 @@ def test_a_container_that_ends_over_and_over_is_not_waited_for(
         servers.engine.docker("rm", "-fv", name, check=False)
 
 
+@pytest.mark.parametrize("heals", [False, True], ids=["stays sick", "gets well"])
+def test_one_that_was_sick_before_is_given_a_few_checks_more(
+    servers: Servers, unique_name: Callable[[str], str], heals: bool
+) -> None:
+    name = unique_name("sick")
+    check = ["--health-cmd", "test -f /tmp/well", "--health-interval", "1s", "--health-retries", "1"]
+    script = "trap 'exit 0' TERM; sleep 1000 & wait"
+    servers.engine.docker(
+        "run", "-d", "--name", name, *check, "--tmpfs", "/data", "redis:7-alpine", "sh", "-c", script
+    )
+    health = ("inspect", "-f", "{{.State.Health.Status}}", name)
+    try:
+        wait_for(lambda: servers.engine.lines(*health) == ["unhealthy"])
+        if heals:
+            servers.engine.docker("exec", "-d", name, "sh", "-c", "sleep 0.5; touch /tmp/well")
+        began = time.monotonic()
+        [result] = servers.effect({"do": "wait_healthy", "container": name, "deadline_s": 55})
+        assert time.monotonic() - began < 45
+        assert result["status"] == ("done" if heals else "failed")
+        assert heals or "running, unhealthy" in result["message"]
+    finally:
+        servers.engine.docker("rm", "-fv", name, check=False)
+
+
 def test_volumes_are_made_once_with_their_label(servers: Servers, unique_name: Callable[[str], str]) -> None:
     name = unique_name("volume")
     wanted = {"do": "volume", "name": name, "labels": {"calm.project": "mine"}}
