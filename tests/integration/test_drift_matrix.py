@@ -307,6 +307,7 @@ def test_drift_is_named_and_mended_alone(stack: Stack, case: Case) -> None:
     assert again.code == 0, again.said
 
 
+@pytest.mark.full
 def test_replicas_are_counted_and_each_is_compared(stack: Stack) -> None:
     """Two are declared; somebody scales to four, changes the second, takes it away."""
     extra = {"image": "redis:7-alpine", "mem_limit": "32m", "scale": 2, "tmpfs": ["/data"]}
