@@ -10,7 +10,7 @@ from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from calm.drift.model import Effect, Resource
-from calm.fleet import board
+from calm.fleet import board, patience
 from calm.fleet.payload import Payload
 from calm.onhost import script
 
@@ -81,7 +81,9 @@ def effects(wanted: tuple[Effect, ...]) -> StringCommand:
         "run": {"id": now.run_id, "who": now.who},
         "effects": [dict(effect) for effect in wanted],
     }
-    return StringCommand("python3 -I -", _stdin=Payload(script("effect", request)))
+    return StringCommand(
+        "python3 -I -", _stdin=Payload(script("effect", request)), _timeout=patience.seconds(wanted)
+    )
 
 
 def failing(reason: str) -> StringCommand:

@@ -7,6 +7,7 @@ from pyinfra.api import operation
 from pyinfra.api.command import QuoteString, StringCommand
 
 from calm.fleet import board
+from calm.fleet.patience import HEAL_SECONDS
 from operations._resource import Commands, remember
 
 NAME = "remedies"
@@ -44,4 +45,5 @@ def remedies() -> Commands:
         QuoteString(f"{root}/settings.json"),
         _env={"CALM_RUN": board.current().run_id, "CALM_ROOT": root},
         _success_exit_codes=[0, 2, 7],
+        _timeout=HEAL_SECONDS,
     )

@@ -106,6 +106,16 @@ def lost(host: Host, what: str) -> HostError:
     )
 
 
+def stuck(host: Host, what: str, waited_s: float) -> HostError:
+    """``host`` takes commands, but ``what`` has come to no end there."""
+    return HostError(
+        code="stuck",
+        message=f"{what} on {_address(host)} came to no end within {waited_s:.0f} s, so it was given up.",
+        hint="It may still run there: look for `python3 -I -` and for disks that do not answer. Then free "
+        "the lock (`calm unlock`) and apply again, which goes on from what it finds.",
+    )
+
+
 def _address(host: Host) -> str:
     data = getattr(host.connector, "data", None) or {}
     return data.get("ssh_hostname") or host.name

@@ -15,6 +15,7 @@ import pyinfra_cli  # noqa: F401, I001  # first: it lets gevent patch the standa
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from fnmatch import fnmatch
@@ -40,6 +41,7 @@ from calm.fleet import connection
 from calm.fleet.board import Pass
 from calm.fleet.interrupt import heard_while_waiting
 from calm.fleet.layers import layers
+from calm.fleet.patience import MARGIN_SECONDS
 from calm.fleet.payload import Payload
 from calm.fleet.targets import InventoryError, NoHostError, Target
 from calm.onhost import script
@@ -51,7 +53,7 @@ LEASE_SECONDS = 120
 LOCKING_SECONDS = 10
 """How long an interrupt waits for hosts that are taking their lock."""
 
-_HELD = re.compile("locked by|another run")
+_HELD = re.compile("locked by|at work on this host")
 """What an answer says where it is somebody else's lock that is in the way, and not a full disk, say."""
 
 Progress = Callable[[str, str, str], None]
@@ -163,14 +165,23 @@ def _operations(state: State, host: Host) -> None:
     run = boards.current().host(host.name)
     with ctx_host.use(host):
         for op_hash in state.get_op_order():
+            began = time.monotonic()
             try:
                 okay = run_host_op(state, host, op_hash)
             except EOFError:  # paramiko's word for a connection that is gone
                 okay = False
-            if _silent(state, host, op_hash) and not connection.answers(host):
-                run.error = connection.lost(host, _named(state, op_hash))
+            if _silent(state, host, op_hash):
+                waited_s = time.monotonic() - began
+                run.error = _why_silent(host, _named(state, op_hash), waited_s)
             if not okay or run.error is not None:
                 return
+
+
+def _why_silent(host: Host, what: str, waited_s: float) -> boards.HostError | None:
+    """The connection is gone, or the host is stuck; None for a command that has failed without a word."""
+    if not connection.answers(host):
+        return connection.lost(host, what)
+    return connection.stuck(host, what, waited_s) if waited_s >= MARGIN_SECONDS else None
 
 
 def _silent(state: State, host: Host, op_hash: str) -> bool:

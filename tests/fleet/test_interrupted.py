@@ -130,6 +130,36 @@ def test_a_connection_that_breaks_stops_that_host_alone(fleet: Fleet) -> None:
     _converges(fleet)
 
 
+STUCK = """#!/bin/sh
+# Python, but for whoever wants to write app.yaml: that never ends.
+script=$(mktemp)
+cat > "$script"
+if grep -q '"do": "write".*app.yaml' "$script"; then exec sleep 600; fi
+exec /usr/bin/python3 "$@" < "$script"
+"""
+
+
+@pytest.mark.full
+def test_a_host_that_is_stuck_is_given_up_alone(fleet: Fleet) -> None:
+    """It still takes commands, but one of them comes to no end: a disk that does not answer, say."""
+    host, wrapper = fleet.whole["gpu-1"], "/usr/local/bin/python3"
+    for name, each in fleet.whole.items():
+        each.run("rm", f"{root_of(fleet, name)}/app.yaml")
+    host.run("sh", "-c", f"cat > {wrapper} && chmod 755 {wrapper}", stdin=STUCK)
+    try:
+        result = fleet.calm("apply", "--yes", "--json")
+    finally:
+        host.run("rm", wrapper)
+        host.run("pkill", "-f", "sleep 600", check=False)
+    rows = {row["name"]: row for row in result.json()["hosts"]}
+    assert result.code == 1, result.said
+    assert rows["gpu-1"]["error"]["code"] == "stuck", result.said
+    assert "document:app.yaml on" in rows["gpu-1"]["error"]["message"]
+    assert {rows[name]["status"] for name in ("gpu-2", "gpu-3")} == {"converged"}
+    fleet.calm("unlock", "--yes")
+    _converges(fleet)
+
+
 @pytest.mark.full
 def test_a_network_that_is_gone_is_noticed_in_time(fleet: Fleet) -> None:
     run = _begun(fleet)
