@@ -51,7 +51,7 @@ def stopped(snapshot: Snapshot, view: View) -> Iterator[Suspect]:
                 action="start-container",
                 only_report=not is_ours(found, view.settings),
                 since=found.finished_at,
-                says=f"{name} should run and has stopped with exit code {found.exit_code}",
+                says=f"{name} should run and has stopped{_with_code(found)}",
                 evidence=_shown(found) | {"exit_code": found.exit_code},
             )
 
@@ -163,6 +163,11 @@ def _shown(container: Container) -> dict[str, object]:
         "health": container.health,
         "started_at": container.started_at,
     }
+
+
+def _with_code(container: Container) -> str:
+    """Unknown where the engine did not answer for this one container."""
+    return "" if container.exit_code is None else f" with exit code {container.exit_code}"
 
 
 def _is_done(container: Container) -> bool:

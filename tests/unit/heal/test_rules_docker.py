@@ -56,6 +56,18 @@ def test_stopped_though_wanted() -> None:
     assert _one(name="agent-system-nginx", state="exited", exit_code=0) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        (137, "redis should run and has stopped with exit code 137"),
+        (None, "redis should run and has stopped"),
+    ],
+)
+def test_an_exit_code_that_is_not_known_is_not_told(code: int | None, says: str) -> None:
+    (finding,) = _found(view(snapshot(containers=[container(state="exited", exit_code=code)])))
+    assert finding.evidence["says"] == f"agent-system-{says}"
+
+
 def test_one_that_is_gone_is_made_anew() -> None:
     wanted = {"redis": "agent-system-redis", "nginx": "agent-system-nginx"}
     seen = view(snapshot(containers=[]), wanted=wanted)
