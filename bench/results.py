@@ -15,15 +15,18 @@ import psutil
 README = Path(__file__).with_name("README.md")
 
 
-def main(name: str, about: str | None, measure: Callable[[], str]) -> None:
-    """Measure, print, and with ``--write`` put the result into bench/README.md."""
+def main(name: str, about: str | None, measure: Callable[[], str], *, arguments: Sequence[str] = ()) -> None:
+    """Measure, print, and with ``--write`` put the result into bench/README.md.
+
+    ``arguments`` are those that the benchmark has taken for itself, to be named beside the result.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("--write", action="store_true", help="put the result into bench/README.md")
     write = parser.parse_args().write
     text = measure()
     print(text)
     if write:
-        put(name, text, (name,))
+        put(name, text, (name, *arguments))
 
 
 def put(name: str, text: str, command: Sequence[str]) -> None:

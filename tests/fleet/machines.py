@@ -221,6 +221,7 @@ def log_commands(host: hosts.Host) -> None:
 
 def commands(host: hosts.Host) -> int:
     """How many commands sshd has run on a host so far."""
+    host.run("journalctl", "--sync")
     return len(_COMMANDS.findall(host.run("journalctl", "-u", "ssh", "-o", "cat", "--no-pager").stdout))
 
 

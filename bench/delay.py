@@ -1,0 +1,107 @@
+"""A plan over a link with delay, beside pyinfra alone: ``python -m bench.delay [--write]``.
+
+One real, converged host behind a link that adds 20 ms to every round trip. The three take turns, so that
+whatever else this machine does slows all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench import lab, results
+from bench.link import Link, link
+from tests.fleet.machines import Fleet, start_all
+from tests.lab import hosts, leftovers
+
+SECONDS = 0.020
+NOTHING, ONE, PLAN = "empty pyinfra deploy", "pyinfra, one command", "calm plan, nothing to do"
+
+_BIN = Path(sys.executable).parent
+_TURNS = 7
+
+
+def measure() -> str:
+    """The ratios and round trips, as a table."""
+    name = f"{leftovers.PREFIX}delay"
+    with lab.lab_engine() as engine, tempfile.TemporaryDirectory(prefix="calm-bench-delay-") as folder:
+        key = hosts.key_pair(Path(folder, "keys"))
+        try:
+            (host,) = start_all(engine, {"far": name}, key=key).values()
+            fleet = Fleet(folder=Path(folder), key=key, whole={"far": host})
+            fleet.add("far", host.address)
+            fleet.apply()
+            with link(host.address, seconds=SECONDS) as far:
+                fleet.add("far", "127.0.0.1", ssh_port=far.port)
+                far.round_trips()  # ssh-keyscan's
+                return _table(fleet, far)
+        finally:
+            hosts.destroy(engine, name)
+
+
+def _table(fleet: Fleet, far: Link) -> str:
+    argvs, environment = _argvs(fleet), fleet.environment() | {"PATH": os.environ["PATH"]}
+    _forget(far, argvs, environment)
+    took: dict[str, list[float]] = {what: [] for what in argvs}
+    trips: dict[str, int] = {}
+    for _ in range(_TURNS):
+        for what, argv in argvs.items():
+            took[what].append(_seconds(argv, environment))
+            trips[what] = far.round_trips()
+    return results.table(
+        (
+            f"{1000 * SECONDS:.0f} ms more per round trip",
+            f"median of {_TURNS}",
+            "median ratio",
+            "round trips",
+        ),
+        [_row(what, took, trips[what]) for what in argvs],
+    )
+
+
+def _forget(far: Link, argvs: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> None:
+    """Run each once, for bytecode and file cache."""
+    for argv in argvs.values():
+        _seconds(argv, environment)
+        far.round_trips()
+
+
+def _row(what: str, took: Mapping[str, Sequence[float]], trips: int) -> tuple[str, ...]:
+    ratios = [one / other for one, other in zip(took[what], took[NOTHING], strict=True)]
+    return what, f"{statistics.median(took[what]):.2f} s", f"{statistics.median(ratios):.2f}", str(trips)
+
+
+def _argvs(fleet: Fleet) -> dict[str, list[str]]:
+    data = {key: value for key, value in fleet.data["far"].items() if key.startswith("ssh_")}
+    inventory = fleet.folder / "far.py"
+    inventory.write_text(f"hosts = {[('far', data)]!r}\n")
+    empty, one = fleet.folder / "empty.py", fleet.folder / "one.py"
+    empty.write_text("")
+    one.write_text("from pyinfra.operations import server\nserver.shell(name='one', commands=['true'])\n")
+    pyinfra = [str(_BIN / "pyinfra"), "-y", str(inventory)]
+    return {
+        NOTHING: [*pyinfra, str(empty)],
+        ONE: [*pyinfra, str(one)],
+        PLAN: [str(_BIN / "calm"), "plan", str(fleet.inventory)],
+    }
+
+
+def _seconds(argv: Sequence[str], environment: Mapping[str, str]) -> float:
+    began = time.perf_counter()
+    done = subprocess.run(
+        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return took
+
+
+if __name__ == "__main__":
+    results.main("delay", __doc__, measure)
