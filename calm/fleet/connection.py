@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from paramiko import SSHException
 
 from calm.fleet.board import HostError
+from calm.fleet.targets import InventoryError
 
 if TYPE_CHECKING:
     from pyinfra.api import Host, State
@@ -23,6 +24,9 @@ PROBE_SECONDS = 60
 
 SILENCE_SECONDS = 30
 """After how long without an answer a connection counts as lost."""
+
+SPARE_FILES = 64
+"""Open files beside one for each host."""
 
 _IDLE_SECONDS, _PAUSE_SECONDS, _TRIES = 10, 5, 4
 
@@ -41,6 +45,29 @@ _OPTIONS = (
     ("TCP_KEEPCNT", _TRIES),
     ("TCP_USER_TIMEOUT", SILENCE_SECONDS * 1000),
 )
+
+
+def make_room(number: int) -> None:
+    """Let this process have as many files open as connections to ``number`` hosts want.
+
+    Raises:
+        InventoryError: this system does not let it.
+    """
+    try:
+        import resource
+    except ImportError:  # a system that counts in another way
+        return
+    wanted = number + SPARE_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or wanted <= soft:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (ValueError, OSError):
+        raise InventoryError(
+            f"{number} hosts at once want as many open files, and this user may have {hard}. "
+            "Take a group at a time with --limit, raise `ulimit -Hn`, or let the hosts pull: see docs/how-to."
+        ) from None
 
 
 def prepare(state: State) -> None:

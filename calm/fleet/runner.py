@@ -220,6 +220,7 @@ def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
         raise NoHostError(
             f"{named} matches no host. The inventory has: {', '.join(inventory.hosts) or 'none'}."
         )
+    connection.make_room(len(hosts))
     return inventory, hosts
 
 

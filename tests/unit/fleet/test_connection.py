@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +37,37 @@ def test_a_reason_names_the_address_and_what_to_do(said: str, code: str, word: s
     assert word in why.message
     assert "10.0.0.1" in why.message
     assert why.hint
+
+
+ROOM = """
+import resource, sys
+from calm.fleet import connection
+from calm.fleet.targets import InventoryError
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, int(sys.argv[1])))
+try:
+    connection.make_room(300)
+except InventoryError as error:
+    sys.exit(str(error))
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+"""In a process of its own, since a limit that was lowered stays so."""
+
+
+def _room(hard: int) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, "-c", ROOM, str(hard)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_a_fleet_gets_as_many_open_files_as_it_has_hosts() -> None:
+    assert int(_room(1000).stdout) > 300
+
+
+def test_more_hosts_than_this_user_may_have_files_are_refused_with_a_way_out() -> None:
+    refused = _room(128)
+    assert refused.returncode == 1
+    assert "300 hosts" in refused.stderr
+    assert "may have 128" in refused.stderr
+    assert "--limit" in refused.stderr
 
 
 def test_a_socket_ends_a_silence_and_waits_for_nothing() -> None:
