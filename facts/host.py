@@ -24,7 +24,7 @@ class State(FactBase[dict[str, Any]]):
     """What ``calm.onhost.probe`` reads, as a mapping; ``{"error": …}`` if the host could not be read.
 
     Call it as ``host.get_fact(State, _stdin=Payload(script("probe", request)))``: pyinfra loses the stdin
-    of a command that the fact itself returns.
+    of a command that the fact itself returns. ``python`` is a word of the shell's.
     """
 
     @staticmethod
@@ -33,8 +33,8 @@ class State(FactBase[dict[str, Any]]):
         return {"error": "the host gave no answer"}
 
     @override
-    def command(self) -> StringCommand:
-        return PYTHON
+    def command(self, python: str = "python3") -> StringCommand:
+        return PYTHON if python == "python3" else StringCommand(python, "-I -S -")
 
     @override
     def process(self, output: list[str]) -> dict[str, Any]:

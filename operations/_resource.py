@@ -10,9 +10,7 @@ from pyinfra.api.command import PyinfraCommand, QuoteString, StringCommand
 from pyinfra.api.operation import OperationMeta
 
 from calm.drift.model import Effect, Resource
-from calm.fleet import board, patience
-from calm.fleet.payload import Payload
-from calm.onhost import script
+from calm.fleet import board, patience, pushed
 
 Commands = Generator[PyinfraCommand, None, None]
 
@@ -82,7 +80,9 @@ def effects(wanted: tuple[Effect, ...]) -> StringCommand:
         "effects": [dict(effect) for effect in wanted],
     }
     return StringCommand(
-        "python3 -I -", _stdin=Payload(script("effect", request)), _timeout=patience.seconds(wanted)
+        f"{pushed.python(host)} -I -",
+        _stdin=pushed.payload(host, "effect", request),
+        _timeout=patience.seconds(wanted),
     )
 
 

@@ -16,14 +16,12 @@ from calm.drift.model import Context
 from calm.drift.place import missing_directory
 from calm.drift.record import after
 from calm.drift.removal import removal
-from calm.fleet import board
+from calm.fleet import board, pushed
 from calm.fleet.agreed import Agreed
 from calm.fleet.choice import UnknownResourceError
 from calm.fleet.connection import PROBE_SECONDS
 from calm.fleet.generations import NoGenerationError, history
 from calm.fleet.layers import layers
-from calm.fleet.payload import Payload
-from calm.onhost import script
 from calm.onhost.errors import place_of
 from calm.release import fingerprint
 from calm.settings import Settings
@@ -195,7 +193,12 @@ def _release(settings: Settings) -> str | None:
 
 def _read(request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        return host.get_fact(State, _stdin=Payload(script("probe", dict(request))), _timeout=PROBE_SECONDS)
+        return host.get_fact(
+            State,
+            python=pushed.python(host),
+            _stdin=pushed.payload(host, "probe", dict(request)),
+            _timeout=PROBE_SECONDS,
+        )
     except EOFError:  # pyinfra asks for a password where nobody can answer
         return {"error": "sudo asks for a password there"}
 

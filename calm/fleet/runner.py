@@ -37,14 +37,12 @@ from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import load_deploy_file
 
 from calm.fleet import board as boards
-from calm.fleet import connection
+from calm.fleet import connection, pushed
 from calm.fleet.board import Pass
 from calm.fleet.interrupt import heard_while_waiting
 from calm.fleet.layers import layers
 from calm.fleet.patience import MARGIN_SECONDS
-from calm.fleet.payload import Payload
 from calm.fleet.targets import InventoryError, NoHostError, Target
-from calm.onhost import script
 from calm.settings import Settings
 from calm.settings.load import SettingsError, load
 
@@ -318,10 +316,10 @@ def _command(state: State, host: Host, request: dict[str, Any]) -> tuple[bool, s
     with ctx_state.use(state), ctx_host.use(host):
         arguments, _ = pop_global_arguments(state, host, {})
         connector = {key: value for key, value in arguments.items() if key in CONNECTOR_ARGUMENT_KEYS}
-        connector["_stdin"] = Payload(script("effect", request))
+        connector["_stdin"] = pushed.payload(host, "effect", request)
         connector["_timeout"] = EFFECT_SECONDS
         try:
-            done, output = host.run_shell_command(StringCommand("python3 -I -"), **connector)
+            done, output = host.run_shell_command(StringCommand(f"{pushed.python(host)} -I -"), **connector)
         except (OSError, EOFError, SSHException) as error:
             return False, str(error) or "the host gave no answer"
     return done, output.stderr.strip() or output.stdout

@@ -42,6 +42,14 @@ class Bundle:
         path = module.__name__.replace(".", "/") + ".py"
         exec(compile(SOURCES[module.__name__], path, "exec", dont_inherit=True), module.__dict__)
 sys.meta_path.insert(0, Bundle)
+"""
+
+_BOOT_HERE = """\
+import json, sys
+sys.path.insert(0, {folder!r})
+"""
+
+_RUN = """\
 from calm.onhost import {name}
 code = {name}.main(json.loads({request}))
 sys.stdout.flush()
@@ -51,17 +59,20 @@ os._exit(code)  # all is said; taking a Python apart costs as much as asking Doc
 """
 
 
-def script(name: str, request: dict[str, Any]) -> str:
+def script(name: str, request: dict[str, Any], *, here: bool = False) -> str:
     """The text to hand to ``python3 -I -`` on stdin: ``name`` is ``probe`` or ``effect``.
 
-    The request may hold secrets; so may the text, which therefore belongs into stdin and nowhere else.
+    The request may hold secrets; so may the text, which therefore belongs into stdin and nowhere else. Where
+    this very Python runs it ``here``, the modules need not travel: they lie on the disk, compiled.
     """
     if name not in ("probe", "effect"):
         raise ValueError(f"no such script: {name}")
-    return _BOOT.format(
+    boot = _BOOT_HERE if here else _BOOT
+    return (boot + _RUN).format(
         oldest=OLDEST_PYTHON,
         wanted=".".join(map(str, OLDEST_PYTHON)),
-        sources=_sources(name),
+        sources="" if here else _sources(name),
+        folder=os.path.dirname(os.path.dirname(_FOLDER)),
         name=name,
         request=ascii(json.dumps(request)),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,18 @@ def test_argv_and_environment_hold_nothing(tmp_path: Path) -> None:
     assert statuses(results) == ["done", "done"]
     assert (tmp_path / "argv").read_bytes().split(b"\0")[1:] == [b"-I", b"-", b""]
     assert b"s3cret-1" not in (tmp_path / "environ").read_bytes()
+
+
+def test_what_runs_here_says_the_same_and_takes_nothing_along(tmp_path: Path) -> None:
+    request = {"schema": 1, "root": str(tmp_path), "digest_key": KEY, "documents": {"one": {"path": "x"}}}
+    text = script("probe", request, here=True)
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-"], input=text, capture_output=True, text=True, check=True
+    )
+    answer, pushed = parse(done.stdout), probe(tmp_path, documents={"one": {"path": "x"}})
+    assert len(text) < 1000
+    assert answer.keys() == pushed.keys()
+    assert answer["files"] == pushed["files"]
 
 
 def test_any_request_arrives_as_it_is(tmp_path: Path) -> None:
