@@ -67,7 +67,7 @@ def studio(tmp_path: Path) -> Iterator[LMStudio]:
 
 
 def _settings(root: Path, project: str, studio: LMStudio) -> Settings:
-    healing = {"cpu_percent": 20, "budget": {"acts": 30, "window": 600, "per_day": 1000}}
+    healing = {"cpu_percent": 8, "budget": {"acts": 30, "window": 600, "per_day": 1000}}
     services = {"postgres": {"port": 1}, "redis": {"port": 2}, "agent_api": {"enabled": False}}
     tree = {
         "root": str(root),
