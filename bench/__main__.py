@@ -1,4 +1,4 @@
-"""The short benchmarks: ``python -m bench [--write]``, in about five minutes on a machine that is free."""
+"""The short benchmarks: ``python -m bench [--write]``, in about ten minutes on a machine that is free."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bench import results
 
-ALONE = (("plan",), ("leaks",), ("reaction", "10"))
+ALONE = (("plan",), ("leaks",), ("reaction", "10"), ("tuned",))
 """Measured by the clock, so one after the other."""
 
 TOGETHER = (("watching",), ("report_case",))

@@ -71,7 +71,7 @@ def measure() -> str:
 def _as_it_was(stack: Stack, studio: LMStudio) -> None:
     folder = stack.folder / "stack"
     folder.mkdir()
-    (folder / "docker-compose.yml").write_text(yaml.safe_dump(_hand_written(stack)))
+    (folder / "docker-compose.yml").write_text(yaml.safe_dump(hand_written(stack)))
     stack.docker("compose", "-p", stack.project, "-f", str(folder / "docker-compose.yml"), "up", "-d")
     wait_until(lambda: _accepts(stack), "postgres does not come up", timeout=60)
     fill = "".join(f"SET session:{number} {_VALUE}\r\n" for number in range(_KEYS))
@@ -82,7 +82,7 @@ def _as_it_was(stack: Stack, studio: LMStudio) -> None:
     studio.start().control(spin="root")
 
 
-def _hand_written(stack: Stack) -> dict[str, object]:
+def hand_written(stack: Stack) -> dict[str, object]:
     """The report's file as it was."""
     name = stack.project
     standin = {"image": "python:3.12-slim", "command": ["python3", "-c", _STANDIN]}
