@@ -67,10 +67,16 @@ def _row(row: dict[str, Any], run: HostRun | None) -> dict[str, Any]:
 def _services(run: HostRun | None, state: Mapping[str, Any]) -> dict[str, str]:
     project = run.settings.docker.project if run and run.settings else None
     return {
-        container["service"] or container["name"]: container["health"] or container["state"]
+        container["service"] or container["name"]: _condition(container)
         for container in state.get("containers") or ()
         if container["project"] == project
     }
+
+
+def _condition(container: Mapping[str, Any]) -> str:
+    # Docker keeps what it last knew of the health of a container that is paused or has ended.
+    running = container["state"] == "running"
+    return str((running and container["health"]) or container["state"])
 
 
 def _lmstudio(state: Mapping[str, Any] | None, snapshot: Mapping[str, Any]) -> dict[str, Any] | None:

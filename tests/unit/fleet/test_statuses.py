@@ -24,7 +24,20 @@ STATE: dict[str, Any] = {
     "controller": {"release": "f" * 64},
     "agent": {"release": "a" * 64},
     "containers": [
-        {"service": "redis", "name": "agent-system-redis", "project": "agent-system", "health": "healthy"},
+        {
+            "service": "redis",
+            "name": "agent-system-redis",
+            "project": "agent-system",
+            "health": "healthy",
+            "state": "running",
+        },
+        {
+            "service": "agent-api",
+            "name": "agent-system-api",
+            "project": "agent-system",
+            "health": "healthy",
+            "state": "paused",
+        },
         {"service": "x", "name": "x", "project": "another", "health": "unhealthy", "state": "running"},
     ],
     "healing": {"findings": [{"rule": "disk_low", "target": "disk", "evidence": {"says": "2 % are free"}}]},
@@ -48,7 +61,7 @@ def row(**health: Any) -> dict[str, Any]:
 
 def test_a_row_has_what_the_host_and_its_agent_know() -> None:
     found = row(lmstudio={"api": {"models_loaded": [{"id": "qwen3-8b"}]}})
-    assert found["services"] == {"redis": "healthy"}, "of this stack alone"
+    assert found["services"] == {"redis": "healthy", "agent-api": "paused"}, "of this stack alone"
     assert found["lmstudio"] == {"version": "0.4.7", "running": True, "models": ["qwen3-8b"]}
     assert found["agent"] == {"release": "a" * 64, "current": False}
     assert found["pull"] == {key: PULL[key] for key in ("from", "commit", "at", "code", "summary")}
@@ -60,7 +73,7 @@ def test_what_no_agent_was_asked_about_is_null() -> None:
 
 def test_below_the_table_stands_what_is_the_matter() -> None:
     text = click.unstyle(statuses.table([row()])).splitlines()
-    assert "1/1 well" in text[1]
+    assert "1/2 well" in text[1]
     assert "3, 1 failed" in text[1]
     assert "aaaaaaaa, old" in text[1]
     assert text[2] == "gpu-1: disk_low disk: 2 % are free"
