@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -221,8 +222,16 @@ def log_commands(host: hosts.Host) -> None:
 
 def commands(host: hosts.Host) -> int:
     """How many commands sshd has run on a host so far."""
-    host.run("journalctl", "--sync")
-    return len(_COMMANDS.findall(host.run("journalctl", "-u", "ssh", "-o", "cat", "--no-pager").stdout))
+    return len(_COMMANDS.findall(ssh_log(host)))
+
+
+def ssh_log(host: hosts.Host) -> str:
+    """What sshd on a host has logged so far: all of it, since what is sent last is waited for."""
+    mark = f"read {time.monotonic_ns()}"
+    host.run("logger", "-t", "calm-test", mark)
+    read = ("journalctl", "-t", "sshd", "-t", "calm-test", "-o", "cat", "--no-pager")
+    wait_until(lambda: mark in host.run(*read).stdout, "the journal did not get a line", 20)
+    return host.run(*read).stdout
 
 
 def counted(host: hosts.Host, work: Callable[[], object]) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.machines import Fleet, counted
+from tests.fleet.machines import Fleet, counted, ssh_log
 
 pytestmark = pytest.mark.host
 
@@ -40,8 +40,7 @@ def jumping(fleet: Fleet, host_key: Path, tmp_path: Path) -> Fleet:
 
 def _logins(fleet: Fleet, address: str) -> int:
     """How often somebody has come to gpu-1 from ``address``."""
-    fleet.whole["gpu-1"].run("journalctl", "--sync")
-    log = fleet.whole["gpu-1"].run("journalctl", "-u", "ssh", "-o", "cat", "--no-pager").stdout
+    log = ssh_log(fleet.whole["gpu-1"])
     return log.count(f"Accepted publickey for root from {address} ")
 
 
