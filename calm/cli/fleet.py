@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -270,7 +271,8 @@ def _converge(job: Job, *, yes: bool, every: bool, as_json: bool, canary: int = 
         click.echo("Nothing was changed.", err=True)
         return Exit.PENDING
     progress = None if as_json else _progress(shown)
-    outcome = _working(lambda: work.apply(job, shown, every=every, progress=progress, canary=canary))
+    told = replace(job, nobody_asked=yes)
+    outcome = _working(lambda: work.apply(told, shown, every=every, progress=progress, canary=canary))
     _print(outcome, as_json)
     return _code(outcome)
 

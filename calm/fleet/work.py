@@ -30,7 +30,8 @@ SettingsFor = Callable[["Settings", Mapping[str, Any]], "Settings"]
 class Job:
     """What a command wants of its hosts. ``settings_for`` and ``desired`` serve rollback and remove.
 
-    ``agreed`` is set where a plan file says what may change.
+    ``agreed`` is set where a plan file says what may change, ``nobody_asked`` where no person was shown the
+    plan and asked: then a host that has moved since is planned anew, once.
     """
 
     target: Target
@@ -39,6 +40,7 @@ class Job:
     desired: str = "present"
     settings_for: SettingsFor | None = None
     agreed: Agreed | None = None
+    nobody_asked: bool = False
 
     def board(self, *, agreed: Agreed | None = None) -> Board:
         """A new board for one pass of this job; ``agreed`` in the place of the job's own."""
@@ -160,12 +162,23 @@ def _wave(job: Job, agreed: Agreed, progress: Progress | None) -> tuple[Pass, Pa
     from calm.fleet import runner
 
     changed = runner.converge(job.target, job.board(agreed=agreed), progress)
+    moved = _moved(changed) if job.nobody_asked and job.agreed is None else frozenset()
+    if moved:
+        anew = job.on(moved)
+        fresh = agreement(outcome("plan", runner.look(anew.target, anew.board()), every=False).document)
+        changed = changed.joined(runner.converge(anew.target, anew.board(agreed=fresh), progress))
     through = frozenset(
         name for name, run in changed.board.hosts.items() if run.error is None and run.drift is not None
     )
     if not through:
         return changed, Pass(board=Board(), hosts=())
     return changed, runner.look(replace(job.target, names=through), job.check())
+
+
+def _moved(changed: Pass) -> frozenset[str]:
+    """The hosts that were left alone, since they are not as the plan saw them: one that still settles."""
+    errors = {name: run.error for name, run in changed.board.hosts.items()}
+    return frozenset(name for name, error in errors.items() if error is not None and error.code == "moved")
 
 
 def _left(again: Pass) -> dict[str, tuple[str, ...]]:

@@ -57,3 +57,28 @@ def test_success_is_what_a_second_look_confirms(
     assert row["status"] == ("converged" if code is None else "failed")
     assert (row["error"] or {}).get("code") == code
     assert says in (row["error"] or {}).get("message", "")
+
+
+MOVED = HostError(code="moved", message="The host has changed since the plan.", hint="Look at a new plan.")
+
+
+@pytest.mark.parametrize(("nobody_asked", "converged"), [(True, 2), (False, 1)])
+def test_a_host_that_has_moved_is_planned_anew_where_nobody_was_asked(
+    nobody_asked: bool, converged: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    results, seen = [passed(PENDING, error=MOVED), passed()], [passed(PENDING), passed()]
+    boards: list[Board] = []
+
+    def converge(_: Target, board: Board, __: object) -> Pass:
+        boards.append(board)
+        return results[len(boards) - 1]
+
+    passes = SimpleNamespace(converge=converge, look=lambda *_: seen.pop(0))
+    monkeypatch.setattr(fleet, "runner", passes, raising=False)
+    target = Target(inventory=tmp_path / "i.py", checkout=tmp_path)
+    job = work.Job(target=target, nobody_asked=nobody_asked)
+    shown = work.outcome("plan", passed(PENDING), every=False)
+    [row] = work.apply(job, shown, every=False, progress=None).document["hosts"]
+    assert len(boards) == converged
+    assert (row["error"] or {}).get("code") == (None if nobody_asked else "moved")
