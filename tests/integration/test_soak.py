@@ -67,7 +67,8 @@ def studio(tmp_path: Path) -> Iterator[LMStudio]:
 
 
 def _settings(root: Path, project: str, studio: LMStudio) -> Settings:
-    healing = {"cpu_percent": 8, "budget": {"acts": 30, "window": 600, "per_day": 1000}}
+    # A target that was left alone for the window begins a new row; else each act would wait twice as long.
+    healing = {"cpu_percent": 8, "budget": {"acts": 30, "window": 100, "per_day": 1000}}
     services = {"postgres": {"port": 1}, "redis": {"port": 2}, "agent_api": {"enabled": False}}
     tree = {
         "root": str(root),
