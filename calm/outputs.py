@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
+from calm.atomic import replace
 from calm.health.model import Container, Endpoint, Instance, Snapshot
 
 _BYTES, _OLD_FILES = 5_000_000, 3
@@ -67,20 +66,6 @@ def docker_line(snapshot: Snapshot, project: str) -> dict[str, Any]:
         "services": {_named(each, project): _service(each) for each in snapshot.containers or ()},
         "endpoints": {each.name: _endpoint(each) for each in snapshot.endpoints},
     }
-
-
-def replace(path: Path, text: str) -> None:
-    """Replace ``path`` in one step: a reader sees the old text or the new one, never a part of it."""
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(number, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 class _Lines:

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from calm.atomic import replace
 from calm.bench.compare import LEAST_RUNS
-from calm.outputs import replace
 
 OUTPUTS, BASELINES = "outputs", "outputs/baselines"
 PATTERN = "performance_test_*.json"

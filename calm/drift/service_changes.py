@@ -13,8 +13,7 @@ from calm.desired.services import Service
 from calm.drift.model import Change, Context, Json, Origin, origin_of
 from calm.drift.running_values import wanted
 from calm.drift.service_fields import ENVIRONMENT, LIVE, MOUNT, Fields, observed, variables
-from calm.onhost.dockerstate import arguments
-from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker, looks_secret
+from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker, arguments, looks_secret
 
 RUNNING = "running."
 """Values that a server has now, whatever its files say."""

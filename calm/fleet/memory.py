@@ -11,8 +11,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from calm.atomic import replace
 from calm.fleet.targets import Target
-from calm.outputs import replace
 
 
 def failed(target: Target) -> frozenset[str]:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from calm.atomic import replace as write_file
 from calm.fleet.agreed import Agreed, marks
-from calm.outputs import replace as write_file
 
 if TYPE_CHECKING:
     from calm.fleet.targets import Target

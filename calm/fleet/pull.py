@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from calm.outputs import replace
+from calm.atomic import replace
 
 FOLDER = "pull"
 REPORT = "outputs/pull.json"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from calm import outputs
+from calm.atomic import replace
 
 PAUSE, DOWN, TURN = "paused.json", "down.json", ".heal.lock"
 PARTS = ("docker", "lmstudio")
@@ -30,7 +30,7 @@ class Hold:
 def pause(root: Path, *, until: float | None) -> None:
     """Stop heal and watch from acting, until a time or until :func:`resume`. They go on looking."""
     root.mkdir(parents=True, exist_ok=True)
-    outputs.replace(root / PAUSE, json.dumps({"at": time.time(), "until": until}) + "\n")
+    replace(root / PAUSE, json.dumps({"at": time.time(), "until": until}) + "\n")
 
 
 def resume(root: Path) -> bool:
@@ -58,7 +58,7 @@ def paused(root: Path, now: float) -> Hold | None:
 def want_stopped(root: Path, parts: tuple[str, ...] = PARTS) -> None:
     """Note that the user wants ``parts`` stopped (``docker``, ``lmstudio``): healing starts none of them."""
     root.mkdir(parents=True, exist_ok=True)
-    outputs.replace(root / DOWN, json.dumps({"at": time.time(), "parts": sorted(parts)}) + "\n")
+    replace(root / DOWN, json.dumps({"at": time.time(), "parts": sorted(parts)}) + "\n")
 
 
 def want_running(root: Path) -> None:

@@ -17,7 +17,7 @@ from calm.onhost.cgroups import memory_limit
 from calm.onhost.docker_api import Engine
 from calm.onhost.dockerless import nothing
 from calm.onhost.errors import EngineRefusalError, RefusedError, UnavailableError
-from calm.onhost.masking import Masker, looks_secret
+from calm.onhost.masking import Masker, arguments, looks_secret
 from calm.onhost.programs import docker_command
 from calm.onhost.together import started, together
 
@@ -260,10 +260,6 @@ def environment(inspected: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, _, value in pairs}
 
 
-SECRET_OPTIONS = ("--requirepass", "--masterauth", "--password", "--pass", "-a")
-"""Options of redis and its like that take a password as their next argument."""
-
-
 def learn_secrets(inspected: dict[str, Any], masker: Masker) -> None:
     """Tells the masker every secret that the container's environment and command line show."""
     for name, value in environment(inspected).items():
@@ -310,15 +306,6 @@ def _container(one: dict[str, Any], masker: Masker) -> dict[str, Any]:
         "healthcheck": _healthcheck(config.get("Healthcheck"), masker),
         "log": {"driver": host["LogConfig"]["Type"], "options": host["LogConfig"].get("Config") or {}},
     }
-
-
-def arguments(words: list[str] | None, masker: Masker) -> list[str]:
-    """A command line without its secrets: what follows an option for one is one, however plain a word."""
-    given = list(words or ())
-    return [
-        masker.placeholder(word) if before in SECRET_OPTIONS and word else masker.text(word)[0]
-        for before, word in zip(["", *given], given)
-    ]
 
 
 def _env(inspected: dict[str, Any], masker: Masker) -> dict[str, Any]:

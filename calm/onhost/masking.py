@@ -19,6 +19,9 @@ from calm.onhost.errors import RefusedError
 PLACEHOLDER = "calm-masked-"
 HIDDEN = "(hidden)"
 
+SECRET_OPTIONS = ("--requirepass", "--masterauth", "--password", "--pass", "-a")
+"""Options of redis and its like that take a password as their next argument."""
+
 _PLACEHOLDER = re.compile(PLACEHOLDER + "[0-9a-f]{12}")
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+|[A-Z]|[0-9]+")
@@ -191,6 +194,15 @@ class Masker:
         for start, end in reversed(spans):
             text = text[:start] + HIDDEN + text[end:]
         return text
+
+
+def arguments(words: list[str] | None, masker: Masker) -> list[str]:
+    """A command line without its secrets: what follows an option for one is one, however plain a word."""
+    given = list(words or ())
+    return [
+        masker.placeholder(word) if before in SECRET_OPTIONS and word else masker.text(word)[0]
+        for before, word in zip(["", *given], given)
+    ]
 
 
 def unmask(content: str, originals: dict[str, str], path: str) -> str:

@@ -96,12 +96,3 @@ def test_a_failing_disk_raises(tmp_path: Path) -> None:
     (tmp_path / "outputs" / "lm_studio_monitoring.log").mkdir()
     with pytest.raises(OSError, match="directory"):
         written.write(snapshot())
-
-
-def test_replace_leaves_the_old_text_where_the_new_cannot_be_written(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.json"
-    outputs.replace(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        outputs.replace(path, "\udcff")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from calm.onhost.dockerstate import arguments
-from calm.onhost.masking import PLACEHOLDER, Masker
+from calm.onhost.masking import PLACEHOLDER, Masker, arguments
 
 
 @pytest.mark.parametrize("password", ["another-secret", "postgres", "short", "A9$k-long-enough-value"])
