@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from calm.heal.model import Finding, Remedy
     from calm.heal.prune import Piece
     from calm.settings import Settings
+
+_GARBAGE = (700, 10, 10)
+"""Python's own thresholds, for what goes on for months and should stay small."""
 
 _CODES = {"failed": Exit.FAILED, "planned": Exit.PENDING, "quarantined": Exit.QUARANTINED}
 
@@ -179,6 +183,8 @@ def watch(file: str | None, interval: float | None, seconds: float | None, only:
     from calm.heal.watch import Watch
 
     host = Host(file)
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
     watcher = Watch(host.settings, host.root, notice=_notice, tell=_tell, interval=interval, only=only)
     quarantined = watcher.run(seconds=seconds)
     return Exit.QUARANTINED if quarantined and seconds is not None else Exit.OK
