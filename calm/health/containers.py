@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 2
 
-STALE = 60.0
+STALE = 300.0
 """Seconds after which a container is inspected again although the list shows no change."""
 
 YOUNG = re.compile(r"second")

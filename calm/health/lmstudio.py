@@ -57,16 +57,18 @@ class Between:
 def instances(
     trees: Trees, table: Mapping[int, Known], between: Between, home: Home, identity: Identity
 ) -> tuple[Instance, ...]:
-    """The instances, measured, the oldest first; without those that ended meanwhile."""
+    """The instances, the oldest first, without those that ended meanwhile; another user's is not measured."""
     measured = [_instance(tree, table, between, home, identity) for tree in trees.instances]
     return tuple(each for each in measured if table[each.root_pid].running)
 
 
 def ours(instance: Instance, home: Home) -> bool:
     """Whether an instance lives in this home, or may; without one here, every instance may."""
-    if instance.home is None or not home.exists:
-        return True
-    return Path(instance.home) == home.path.resolve()
+    return _may_live_in(instance.home, home)
+
+
+def _may_live_in(theirs: str | None, home: Home) -> bool:
+    return theirs is None or not home.exists or Path(theirs) == home.path.resolve()
 
 
 def leftovers(trees: Trees, identity: Identity) -> tuple[Leftover, ...]:
@@ -87,6 +89,9 @@ def _instance(
 ) -> Instance:
     rows = [table[member.pid] for member in tree.members if member.pid in table]
     root, keys = tree.root, [member.key for member in tree.members]
+    lives_in = identity.home_of(tree) or _home_by_environment(root, table)
+    if not _may_live_in(lives_in, home):
+        rows = []  # only told of, never judged: not worth reading page maps and sockets for
     workers = [member.key for member in tree.members if identity.is_worker(member)]
     sockets, used = connections.look(rows, identity), _used(between, keys)
     memory = [processes.memory(row.handle) for row in rows]
@@ -99,7 +104,7 @@ def _instance(
         uss_bytes=total(each.uss_bytes for each in memory),
         swap_bytes=total(each.swap_bytes for each in memory),
         busy=_busy(rows, sockets, used, home, identity),
-        home=identity.home_of(tree) or _home_by_environment(root, table),
+        home=lives_in,
         form=identity.form(root),
         arguments=root.arguments,
         workers_cpu_percent=_used(between, workers),

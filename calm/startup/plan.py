@@ -82,12 +82,12 @@ def compose_file(settings: Settings, root: Path) -> Path:
 def end_points(settings: Settings, wish: Wish) -> tuple[Endpoint, ...]:
     """What a user can connect to now, each really asked."""
     docker, found = settings.docker, []
-    host = home.ANY_ADDRESS.get(docker.bind, docker.bind)
+    host = _address(settings)
     if wish.docker and _has_docker(settings):
         found.append(endpoints.postgres("postgres", host, docker.postgres.port))
         found.append(endpoints.redis("redis", host, docker.redis.port))
         if docker.agent_api.enabled:
-            found.append(endpoints.http("agent-api", f"http://{host}:{docker.agent_api.port}/api/health"))
+            found.append(_agent_api(settings))
     if wish.lmstudio and _has_lmstudio(settings) and (base := _lmstudio_url(settings)):
         found.append(endpoints.lmstudio(base)[0])
     return tuple(found)
@@ -168,7 +168,22 @@ def _has_lmstudio(settings: Settings) -> bool:
 
 
 def _stack(settings: Settings, root: Path) -> Stack:
-    return Stack(project=compose_project(settings, root), file=compose_file(settings, root))
+    answers = (
+        {"agent-api": lambda: bool(_agent_api(settings).ok)} if settings.docker.agent_api.enabled else {}
+    )
+    return Stack(project=compose_project(settings, root), file=compose_file(settings, root), answers=answers)
+
+
+def _agent_api(settings: Settings) -> Endpoint:
+    host = _address(settings)
+    named = f"[{host}]" if ":" in host else host
+    return endpoints.http("agent-api", f"http://{named}:{settings.docker.agent_api.port}/api/health")
+
+
+def _address(settings: Settings) -> str:
+    """Where this host reaches what it publishes."""
+    bind = settings.docker.bind
+    return home.ANY_ADDRESS.get(bind, bind)
 
 
 def _services(stack: Stack) -> dict[str, Service]:

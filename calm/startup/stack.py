@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from calm.onhost.docker_api import Engine
 from calm.onhost.errors import EngineRefusalError, UnavailableError
-from calm.startup.gates import Look, healthy, passed
+from calm.startup.gates import WELL, Look, healthy, passed
 from calm.startup.model import Deadline, Status, StepError
 
 PROJECT_LABEL = "com.docker.compose.project"
@@ -37,10 +37,16 @@ class Service:
 
 
 class Stack:
-    """One Compose project, by its name and its file."""
+    """One Compose project, by its name and its file.
 
-    def __init__(self, *, project: str, file: Path) -> None:
-        self._project, self._file = project, file
+    ``answers`` asks a service itself, where that can be: it is well as soon as it says so, and not only at
+    Docker's next check of it, up to a second later.
+    """
+
+    def __init__(
+        self, *, project: str, file: Path, answers: Mapping[str, Callable[[], bool]] | None = None
+    ) -> None:
+        self._project, self._file, self._answers = project, file, answers or {}
         self._known: dict[str, str] = {}  # service to container, so that looking often costs little
 
     def services(self) -> dict[str, Service]:
@@ -101,7 +107,7 @@ class Stack:
         found = self.find(service.name)
         look = Look(state="failed", why="its container is gone")
         if found is not None:
-            look = healthy(found, restarts=found.get("RestartCount", 0), once=service.once)
+            look = self._seen(service, found, found.get("RestartCount", 0))
         if look.state != "well":
             raise StepError(look.why, log=self.log(service.name))
 
@@ -172,7 +178,13 @@ class Stack:
         found = self.find(service.name)
         if found is None:
             return Look(state="failed", why="its container is gone")
-        return healthy(found, restarts=restarts, once=service.once)
+        return self._seen(service, found, restarts)
+
+    def _seen(self, service: Service, found: Mapping[str, Any], restarts: int) -> Look:
+        look = healthy(found, restarts=restarts, once=service.once)
+        answers = self._answers.get(service.name)
+        unchecked = look.state == "waiting" and found["State"]["Status"] == "running"
+        return WELL if unchecked and answers is not None and answers() else look
 
     def _quiet(self, service: Service, *, started: bool) -> None:
         """Ends a crash loop that this run began; a container that runs stays, to be looked at."""
