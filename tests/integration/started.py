@@ -74,7 +74,8 @@ class Started:
 
     def write(self, services: Mapping[str, Any], **more: Any) -> None:
         """Write the settings and the Compose file; published ports are those of this project."""
-        docker = {"project": self.project, "agent_api": {"enabled": False}}
+        api = {"port": self.ports["agent-api"]} if "agent-api" in services else {"enabled": False}
+        docker = {"project": self.project, "agent_api": api}
         docker |= {name: {"port": self.ports[name]} for name in ("postgres", "redis")}
         settings = {"root": str(self.root), "docker": docker, "lmstudio": {"enabled": False}}
         (self.root / "docker").mkdir(parents=True, exist_ok=True)

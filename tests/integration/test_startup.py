@@ -29,7 +29,7 @@ def host(
     engine: Engine, tmp_path: Path, unique_name: Callable[[str], str], free_port: Callable[[], int]
 ) -> Iterator[Started]:
     """A project that is swept at the end."""
-    ports = {"postgres": free_port(), "redis": free_port()}
+    ports = {name: free_port() for name in ("postgres", "redis", "agent-api")}
     started = Started(engine=engine, root=tmp_path / "calm", project=unique_name("up"), ports=ports)
     yield started
     started.sweep()
@@ -359,6 +359,26 @@ def test_without_a_compose_file_apply_is_named(host: Started) -> None:
     answer = host.calm("up")
     assert (answer.code, answer.statuses["containers"]) == (5, "failed")
     assert "calm apply" in answer.step("containers")["reason"]
+
+
+API = """
+import http.server, json
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps({"status": "healthy"}).encode())
+http.server.HTTPServer(("0.0.0.0", 5000), Handler).serve_forever()
+"""
+
+
+def test_an_agent_api_is_well_as_soon_as_it_says_so(host: Started) -> None:
+    slow = {"test": ["CMD", "true"], "interval": "60s"}
+    api = {"image": "python:3.12-slim", "entrypoint": ["python3", "-c", API], "stop_grace_period": "0s"}
+    host.write({"agent-api": {**api, "ports": host.published("agent-api", 5000), "healthcheck": slow}})
+    answer = host.calm("up")
+    assert (answer.code, answer.statuses["agent-api"]) == (0, "started"), answer.document
+    assert host.containers()["agent-api"]["State"]["Health"]["Status"] == "starting"
 
 
 def test_a_task_runs_before_what_waits_for_it_and_is_not_repeated(host: Started) -> None:
