@@ -28,7 +28,9 @@ from tests.integration.stack import Stack
 from tests.lab.engine import Engine
 from tests.lab.lmstudio import LMStudio
 
-SETTLE, SECONDS = 15.0, 60.0
+SETTLE, SECONDS = 80.0, 60.0
+"""Seconds; a container that is younger than a minute is looked at more closely than one that has settled."""
+
 INTERVAL = "5"
 _CONTAINERS, _PROCESSES = 10, 200
 
