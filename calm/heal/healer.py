@@ -87,7 +87,7 @@ class Healer:
         if self._journal is None:
             return
         for document in self._journal.samples(since=self._clock.wall() - seconds):
-            earlier = trace(Snapshot.from_json(document))
+            earlier = trace(Snapshot.from_json(document), self._last_trace)
             self._trail.append(replace(earlier, at=self._clock.from_wall(earlier.at)))
 
     def use(self, journal: Journal) -> None:
@@ -108,7 +108,11 @@ class Healer:
             self._trail.popleft()
         self.ooms = {name: at for name, at in self.ooms.items() if self._clock.wall() - at < DAY}
         self._samples.append((now, snapshot))
-        self._trail.append(replace(trace(snapshot), at=now))
+        self._trail.append(replace(trace(snapshot, self._last_trace), at=now))
+
+    @property
+    def _last_trace(self) -> Trace | None:
+        return self._trail[-1] if self._trail else None
 
     @property
     def quiet(self) -> bool:

@@ -97,14 +97,17 @@ class Rule:
     sampled: bool = True
 
 
-def trace(snapshot: Snapshot) -> Trace:
-    """What to remember of a snapshot."""
-    models = snapshot.lmstudio.api.models_loaded
+def trace(snapshot: Snapshot, before: Trace | None = None) -> Trace:
+    """What to remember of a snapshot; what is as it was ``before`` is kept once, for there are thousands."""
+    loaded = snapshot.lmstudio.api.models_loaded
+    models = None if loaded is None else tuple(sorted(model.id for model in loaded))
+    containers = snapshot.containers or ()
+    restarts = {each.id: each.restarts for each in containers if each.restarts is not None}
     return Trace(
         at=snapshot.taken_at,
         memory={(each.root_pid, each.created_at): held(each) for each in snapshot.lmstudio.instances},
-        models=None if models is None else tuple(sorted(model.id for model in models)),
-        restarts={each.id: each.restarts for each in snapshot.containers or () if each.restarts is not None},
+        models=before.models if before is not None and before.models == models else models,
+        restarts=before.restarts if before is not None and before.restarts == restarts else restarts,
     )
 
 
