@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import psutil
 
+from calm.health import tcptable
 from calm.health.identity import Identity
 from calm.health.processes import Known
+from calm.health.tcptable import End, Socket
 
 SOCKETLESS = frozenset({"--type=renderer", "--type=gpu-process", "--type=zygote", "--type=broker"})
 """Electron's children that hold no socket; asking each of them would only cost."""
-
-
-class End(NamedTuple):
-    """One end of a connection."""
-
-    address: str
-    port: int
-
-
-class Socket(NamedTuple):
-    """One TCP socket. ``far`` is ``None`` if nobody is connected."""
-
-    near: End
-    far: End | None
-    status: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +30,7 @@ class Sockets:
 
 def look(members: Iterable[Known], identity: Identity) -> Sockets:
     """The sockets of a tree's processes, without what they or this process say to each other."""
-    asked = [_of(member.handle) for member in members if _has_sockets(member, identity)]
+    asked = _asked([member.handle for member in members if _has_sockets(member, identity)])
     known = [sockets for sockets in asked if sockets is not None]
     if not known:
         return Sockets(listens=None, served=None)
@@ -57,7 +44,7 @@ def look(members: Iterable[Known], identity: Identity) -> Sockets:
 def _asked_by_us(served: Iterable[Socket]) -> int:
     """How many of these connections are this process's own: a question of ours is nobody being served."""
     far = {socket.far for socket in served}
-    return len([socket for socket in _of(psutil.Process()) or () if socket.near in far]) if far else 0
+    return len([socket for socket in _asked([psutil.Process()])[0] or () if socket.near in far]) if far else 0
 
 
 def _has_sockets(member: Known, identity: Identity) -> bool:
@@ -66,6 +53,14 @@ def _has_sockets(member: Known, identity: Identity) -> bool:
 
 def _serves(socket: Socket, listens: set[int]) -> bool:
     return socket.status == psutil.CONN_ESTABLISHED and socket.near.port in listens and socket.far is not None
+
+
+def _asked(handles: Sequence[psutil.Process]) -> list[list[Socket] | None]:
+    """The sockets of each process; ``None`` for one that this user may not ask."""
+    if psutil.LINUX and handles:
+        with suppress(OSError):  # no table, or none of this form: psutil knows what else there may be
+            return tcptable.sockets([handle.pid for handle in handles])
+    return [_of(handle) for handle in handles]
 
 
 def _of(handle: psutil.Process) -> list[Socket] | None:
