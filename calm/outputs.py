@@ -25,11 +25,11 @@ class Outputs:
         self._lmstudio = _Lines(folder / "lm_studio_monitoring.log")
         self._docker = _Lines(folder / "docker_monitoring.log")
 
-    def write(self, snapshot: Snapshot) -> None:
-        """Add a line to both logs and replace ``system_metrics.json``."""
+    def write(self, snapshot: Snapshot, document: Mapping[str, Any]) -> None:
+        """Add a line to both logs and replace ``system_metrics.json`` by the snapshot's ``document``."""
         self._lmstudio.add(lmstudio_line(snapshot))
         self._docker.add(docker_line(snapshot, self._project))
-        replace(self.folder / "system_metrics.json", json.dumps(snapshot.to_json()) + "\n")
+        replace(self.folder / "system_metrics.json", json.dumps(document) + "\n")
 
     def close(self) -> None:
         self._lmstudio.close()

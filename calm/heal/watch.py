@@ -11,10 +11,10 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from calm.heal.actions import HostActs
 from calm.heal.clock import Clock
@@ -157,22 +157,23 @@ class Watch:
             self._journal = open_journal(self._root, lambda said: self._complain("journal", said))
             if self._journal is not None:
                 self._healer.use(self._journal)
+        document = snapshot.to_json()
         if self._journal is not None:
-            self._guarded("journal", lambda: self._journalled(self._journal, snapshot))
-        self._guarded("outputs", lambda: self._written(snapshot))
+            self._guarded("journal", lambda: self._journalled(self._journal, snapshot.taken_at, document))
+        self._guarded("outputs", lambda: self._written(snapshot, document))
 
-    def _journalled(self, journal: Journal | None, snapshot: Snapshot) -> None:
+    def _journalled(self, journal: Journal | None, at: float, document: Mapping[str, Any]) -> None:
         if journal is None:
             return
-        journal.add_sample(snapshot.taken_at, snapshot.to_json())
+        journal.add_sample(at, document)
         if time.monotonic() - self._tidied >= HOUR:
             self._tidied = time.monotonic()
             journal.prune()
 
-    def _written(self, snapshot: Snapshot) -> None:
+    def _written(self, snapshot: Snapshot, document: Mapping[str, Any]) -> None:
         if self._outputs is None:
             self._outputs = Outputs(self._root / "outputs", self._settings.docker.project)
-        self._outputs.write(snapshot)
+        self._outputs.write(snapshot, document)
 
     def _guarded(self, what: str, work: Callable[[], None]) -> None:
         try:
