@@ -268,10 +268,14 @@ def _plain(value: Any) -> Any:
     return value if names is None else {name: _plain(getattr(value, name)) for name in names}
 
 
-@cache
 def _field_names(kind: type[Any]) -> tuple[str, ...] | None:
-    """The fields of a dataclass, ``None`` for any other class."""
-    return tuple(each.name for each in fields(kind)) if is_dataclass(kind) else None
+    """The fields of a dataclass, ``None`` for any other class; each class is asked once."""
+    if kind not in _KNOWN:
+        _KNOWN[kind] = tuple(each.name for each in fields(kind)) if is_dataclass(kind) else None
+    return _KNOWN[kind]
+
+
+_KNOWN: dict[type[Any], tuple[str, ...] | None] = {}
 
 
 @cache
