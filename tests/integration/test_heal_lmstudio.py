@@ -16,7 +16,7 @@ import pytest
 
 from calm.heal import leak
 from calm.heal.actions_lmstudio import LMStudio as Acts
-from calm.heal.model import Finding
+from calm.heal.model import Finding, Remedy
 from calm.heal.once import Done
 from calm.heal.view import trace
 from calm.heal.watch import Watch
@@ -52,6 +52,14 @@ def settings(studio: LMStudio, **healing: Any) -> Settings:
 def heal(studio: LMStudio, said: list[str] | None = None, **healing: Any) -> Done:
     tree = settings(studio, **healing)
     return heal_once(tree, Path(tree.root), said=said, only="lmstudio")
+
+
+def spinning_healed(studio: LMStudio) -> tuple[Remedy, ...]:
+    """What is done about one that spins, which on a busy machine may not show at once."""
+    for _ in range(5):
+        if remedies := heal(studio).remedies:
+            return remedies
+    return ()
 
 
 def complete(instance: Instance) -> set[int]:
@@ -114,7 +122,7 @@ def test_spinning_while_idle_is_restarted_as_it_was(studio: LMStudio) -> None:
     complete(first)
     before = psutil.Process(first.root_pid).cmdline()
     # Started again it would spin again: the switches are in its environment, as is everything else.
-    (remedy,) = heal(studio).remedies
+    (remedy,) = spinning_healed(studio)
     assert (remedy.action, remedy.target, remedy.result) == (
         "restart",
         f"lmstudio:{first.root_pid}",
