@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import socket
-import statistics
-import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -398,25 +395,3 @@ def test_doctor_names_a_taken_port_and_says_what_is_there(host: Started) -> None
     assert found["engine", "ok"]["says"].startswith("Docker Engine")
     assert {"compose", "disk", "clock", "stack"} <= {name for name, _ in found}
     assert answer.code == 1
-
-
-@pytest.mark.full
-def test_a_cold_start_is_no_slower_than_composes_own(host: Started) -> None:
-    """Median of seven each, in turn; and ready at most 0.5 s after an outside client's first success."""
-    host.write(_stack(host))
-    ours, theirs = [], []
-    for _ in range(7):
-        host.sweep()
-        ours.append(host.calm("up").seconds)
-        host.sweep()
-        theirs.append(_composes_own(host))
-    assert statistics.median(ours) <= 1.05 * statistics.median(theirs), (ours, theirs)
-
-
-def _composes_own(host: Started) -> float:
-    began = time.monotonic()
-    file = str(host.root / "docker" / "docker-compose.yml")
-    argv = ["docker", "compose", "-p", host.project, "-f", file, "up", "-d", "--wait"]
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(host.root), **host.engine.env}
-    subprocess.run(argv, env=environment, capture_output=True, check=True)
-    return time.monotonic() - began
