@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bench import results
 
-ALONE = (("plan",), ("leaks",), ("reaction", "10"), ("tuned",))
+ALONE = (("plan",), ("cold_start",), ("leaks",), ("reaction", "10"), ("tuned",))
 """Measured by the clock, so one after the other."""
 
 TOGETHER = (("watching",), ("report_case",))
