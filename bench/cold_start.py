@@ -8,11 +8,9 @@ the time; counted is, too, how long after its first good answer ``calm up`` says
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
@@ -71,7 +69,7 @@ def _ours(stack: Stack) -> tuple[float, float]:
     settings = str(stack.root / "settings.json")
     client = Client(f"http://127.0.0.1:{stack.ports['agent-api']}/api/health")
     client.start()
-    took = _seconds(
+    took = lab.seconds(
         (str(_BIN / "calm"), "up", "--settings", settings, "--skip-lmstudio"), lab.environment(stack)
     )
     ended = time.monotonic()
@@ -84,7 +82,7 @@ def _ours(stack: Stack) -> tuple[float, float]:
 def _composes_own(stack: Stack) -> float:
     _away(stack)
     file = str(stack.root / "docker" / "docker-compose.yml")
-    return _seconds(
+    return lab.seconds(
         ("docker", "compose", "-p", stack.project, "-f", file, "up", "-d", "--wait"), lab.environment(stack)
     )
 
@@ -96,15 +94,6 @@ def _away(stack: Stack) -> None:
         found = stack.docker(*listing, "--filter", label).split()
         if found:
             stack.docker(*remove, *found)
-
-
-def _seconds(argv: Sequence[str], env: Mapping[str, str]) -> float:
-    began = time.monotonic()
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, check=False)
-    took = time.monotonic() - began
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return took
 
 
 if __name__ == "__main__":

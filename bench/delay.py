@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +50,7 @@ def _table(fleet: Fleet, far: Link) -> str:
     trips: dict[str, int] = {}
     for _ in range(_TURNS):
         for what, argv in argvs.items():
-            took[what].append(_seconds(argv, environment))
+            took[what].append(lab.seconds(argv, environment))
             trips[what] = far.round_trips()
     return results.table(
         (
@@ -68,7 +66,7 @@ def _table(fleet: Fleet, far: Link) -> str:
 def _forget(far: Link, argvs: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> None:
     """Run each once, for bytecode and file cache."""
     for argv in argvs.values():
-        _seconds(argv, environment)
+        lab.seconds(argv, environment)
         far.round_trips()
 
 
@@ -90,17 +88,6 @@ def _argvs(fleet: Fleet) -> dict[str, list[str]]:
         ONE: [*pyinfra, str(one)],
         PLAN: [str(_BIN / "calm"), "plan", str(fleet.inventory)],
     }
-
-
-def _seconds(argv: Sequence[str], environment: Mapping[str, str]) -> float:
-    began = time.perf_counter()
-    done = subprocess.run(
-        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    took = time.perf_counter() - began
-    if done.returncode != 0:
-        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return took
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def _table(fleet: Fleet, number: int) -> str:
     took = {count: _turns(_argvs(fleet, count), environment) for count in dict.fromkeys((1, number))}
     first = next(iter(fleet.whole.values()))
     cost = {
-        name: counted(first, lambda argv=argv: _seconds(argv, environment))
+        name: counted(first, lambda argv=argv: lab.seconds(argv, environment))
         for name, argv in commands.items()
         if name != "Ansible"
     }
@@ -129,11 +128,11 @@ def _ansible() -> Path:
 
 def _turns(argvs: Mapping[str, Sequence[str]], environment: Mapping[str, str]) -> dict[str, list[float]]:
     for argv in argvs.values():
-        _seconds(argv, environment)  # bytecode and file cache
+        lab.seconds(argv, environment)  # bytecode and file cache
     took: dict[str, list[float]] = {name: [] for name in argvs}
     for _ in range(_TURNS):
         for name, argv in argvs.items():
-            took[name].append(_seconds(argv, environment))
+            took[name].append(lab.seconds(argv, environment))
     return took
 
 
@@ -143,17 +142,6 @@ def _executions(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
     )
     return done.stdout.count("SSH: EXEC ")
-
-
-def _seconds(argv: Sequence[str], environment: Mapping[str, str]) -> float:
-    began = time.perf_counter()
-    done = subprocess.run(
-        argv, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
-    took = time.perf_counter() - began
-    if done.returncode != 0:
-        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return took
 
 
 if __name__ == "__main__":

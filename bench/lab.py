@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,3 +56,15 @@ def environment(of: Stack) -> dict[str, str]:
     kept = of.environment(PYTHONPYCACHEPREFIX=str(of.folder / "bytecode"))
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"PATH": os.environ["PATH"]}
+
+
+def seconds(argv: Sequence[str], env: Mapping[str, str], folder: Path | None = None) -> float:
+    """How long a command takes that has to end well; RuntimeError with its words if it does not."""
+    began = time.perf_counter()
+    done = subprocess.run(
+        argv, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
+    took = time.perf_counter() - began
+    if done.returncode != 0:
+        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    return took

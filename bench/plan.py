@@ -7,10 +7,7 @@ containers whose files, fields and running values are all read and compared.
 from __future__ import annotations
 
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import lab, results
@@ -63,20 +60,16 @@ def _timed(stack: Stack) -> tuple[list[float], list[float]]:
     plan = (str(_BIN / "calm"), "plan", str(stack.inventory))
     empty = (str(_BIN / "pyinfra"), "-y", "hosts.py", "deploy.py")
     env = lab.environment(stack)
-    _seconds(plan, CHECKOUT, env), _seconds(empty, stack.folder / "empty", env)  # bytecode and file cache
-    pairs = [
-        (_seconds(plan, CHECKOUT, env), _seconds(empty, stack.folder / "empty", env)) for _ in range(_TURNS)
-    ]
+
+    def ours() -> float:
+        return lab.seconds(plan, env, CHECKOUT)
+
+    def theirs() -> float:
+        return lab.seconds(empty, env, stack.folder / "empty")
+
+    ours(), theirs()  # bytecode and file cache
+    pairs = [(ours(), theirs()) for _ in range(_TURNS)]
     return [one for one, _ in pairs], [other for _, other in pairs]
-
-
-def _seconds(argv: Sequence[str], folder: Path, env: Mapping[str, str]) -> float:
-    began = time.perf_counter()
-    done = subprocess.run(argv, cwd=folder, env=env, capture_output=True, text=True, check=False)
-    took = time.perf_counter() - began
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return took
 
 
 def _commands(stack: Stack) -> int:

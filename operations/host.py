@@ -205,12 +205,12 @@ def _read(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def _becomes() -> str | None:
     """As whom commands run on this host, if not as whoever logs in; a plan says it."""
-    for way in ("sudo", "doas", "dzdo", "su"):
-        user = host.data.get(f"_{way}_user")
-        if host.data.get(f"_{way}") or (way == "su" and user):
-            said = f"{user or 'root'}, by {way}: the inventory asks for it"
-            return said + (_PASSWORD_SHOWS if host.data.get(f"_{way}_password") else "")
-    return None
+    found = pushed.becomes(host)
+    if found is None:
+        return None
+    way, user = found
+    said = f"{user}, by {way}: the inventory asks for it"
+    return said + (_PASSWORD_SHOWS if host.data.get(f"_{way}_password") else "")
 
 
 def _moved(run: board.HostRun, agreed: Agreed | None) -> board.HostError | None:

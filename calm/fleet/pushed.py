@@ -18,12 +18,24 @@ from calm.onhost import script
 if TYPE_CHECKING:
     from pyinfra.api.host import Host
 
-_OTHER_USER = ("_sudo", "_su_user", "_doas", "_dzdo")
+_FOR_ALL = ("SUDO", "SU_USER", "DOAS", "DZDO")
+"""What pyinfra's own command line and configuration set for every host."""
+
+
+def becomes(host: Host) -> tuple[str, str] | None:
+    """By which way and as which user commands run there, where the inventory asks for another one."""
+    for way in ("sudo", "doas", "dzdo", "su"):
+        user = host.data.get(f"_{way}_user")
+        if host.data.get(f"_{way}") or (way == "su" and user):
+            return way, user or "root"
+    return None
 
 
 def is_here(host: Host) -> bool:
     """Whether commands for ``host`` run on this machine as whoever runs this process."""
-    return isinstance(host.connector, LocalConnector) and not any(host.data.get(way) for way in _OTHER_USER)
+    if not isinstance(host.connector, LocalConnector) or becomes(host) is not None:
+        return False
+    return not any(getattr(host.state.config, name, None) for name in _FOR_ALL)
 
 
 def python(host: Host) -> str:
