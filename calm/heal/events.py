@@ -1,12 +1,13 @@
 """Docker's event stream: what turned unhealthy or was killed, told at once.
 
-The stream is for speed alone. It may break, and then it is joined again; the sweep over all containers is
-what finds everything.
+The stream is for speed alone: while it tells of no change, the containers need not be listed at every look.
+It may break, and then it is joined again; the sweep over all containers is what finds everything.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,11 @@ if TYPE_CHECKING:
     from calm.settings import Settings
 
 RETRY, LONGEST_RETRY = 1.0, 30.0
-_KINDS = ("health_status", "oom")
+_CHANGES = (
+    "create", "start", "restart", "stop", "kill", "die", "destroy", "pause", "unpause", "rename", "update",
+)  # fmt: skip
+_KINDS = ("health_status", "oom", *_CHANGES)
+"""All that changes what a list of containers says; not the commands that health checks run in them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +87,11 @@ class Stream(threading.Thread):
         self._project, self._deliver, self._notice = settings.docker.project, deliver, notice
         self._closing = threading.Event()
         self._open: Any = None
+        self._joined_at = self._changed_at = float("inf")
+
+    def unchanged_since(self, moment: float) -> bool:
+        """Whether the stream has been whole since ``moment`` (monotonic) and told of no change."""
+        return self._joined_at <= moment and self._changed_at <= moment
 
     def run(self) -> None:
         """Follow the stream; between two tries wait longer each time, up to half a minute."""
@@ -97,6 +107,7 @@ class Stream(threading.Thread):
                 said = "the engine closed it"
             except _errors() as error:
                 said = type(error).__name__
+            self._joined_at = float("inf")
             if self._closing.is_set():
                 return
             if not broken:
@@ -116,9 +127,11 @@ class Stream(threading.Thread):
     def _follow(self) -> Any:
         filters: Any = {"type": "container", "event": list(_KINDS)}
         self._open = engine.connect(timeout=60).events(decode=True, filters=filters)
+        self._changed_at = self._joined_at = time.monotonic()
         # The first thing that is told is that it works again.
         yield None
         for raw in self._open:
+            self._changed_at = time.monotonic()
             yield parse(raw, self._project)
 
 

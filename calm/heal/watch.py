@@ -78,6 +78,7 @@ class Watch:
             young=pace.young,
         )
         self._outputs: Outputs | None = None
+        self._stream = Stream(settings, self._queue.put, notice)
         self._tidied = self._swept = -HOUR
 
     def stop(self) -> None:
@@ -89,19 +90,18 @@ class Watch:
         """Watch until :meth:`stop`, or for ``seconds``; what is in quarantine at the end."""
         self._on_signals()
         before = self._recall()
-        stream = Stream(self._settings, self._queue.put, self._notice)
         threads: list[threading.Thread] = [
             threading.Thread(target=self._sample, args=(before,), name="sampler", daemon=True)
         ]
         if self._settings.docker.enabled is not False and self._only != "lmstudio":
-            threads.append(stream)
+            threads.append(self._stream)
         for thread in threads:
             thread.start()
         try:
             self._loop(None if seconds is None else time.monotonic() + seconds)
         finally:
             self._stopping.set()
-            stream.close()
+            self._stream.close()
             self._close()
         return self._healer.quarantined
 
@@ -215,7 +215,7 @@ class Watch:
         surveyed = -_SURVEY
         while not self._stopping.is_set():
             began = time.monotonic()
-            before = take(self._settings, previous=before)
+            before = take(self._settings, previous=before, unchanged=self._stream.unchanged_since)
             self._queue.put(before)
             if self._only != "lmstudio" and began - surveyed >= _SURVEY and before.docker.reachable:
                 surveyed = began

@@ -11,9 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from calm.health import procfs
+
 ROOT = Path("/sys/fs/cgroup")
 NO_LIMIT = 1 << 60
 """Version 1 writes a number near 2**63 for "no limit"."""
+
+_MOST = 1 << 16
+"""Bytes to read of a file at most; the longest, ``memory.stat``, has some two thousand."""
 
 CONTROLLERS = ("cpu", "cpuacct", "memory", "pids")
 
@@ -61,19 +66,32 @@ def _folders(controllers: str, path: str, root: Path) -> dict[str, Path]:
     return {name: root / name / path for name in controllers.split(",") if name in CONTROLLERS}
 
 
-def read(where: Mapping[str, Path]) -> Usage | None:
-    """What the container of these folders uses now, or ``None`` if it has gone or shows nothing."""
+def read(where: Mapping[str, Path], before: Usage | None = None) -> Usage | None:
+    """What the container of these folders uses now, or ``None`` if it has gone or shows nothing.
+
+    ``before`` may be given where nobody has changed its limits since: if it has used no processor time since
+    then, it has changed nothing else either.
+    """
+    if before is not None and before.cpu_seconds is not None and _spent(where) == before.cpu_seconds:
+        return before
     memory = where.get("memory")
     if memory is None or not memory.is_dir():
         return None
     return _second(memory) if (memory / "cgroup.controllers").exists() else _first(where)
 
 
+def _spent(where: Mapping[str, Path]) -> float | None:
+    """CPU seconds."""
+    if (spent := _number(where.get("cpuacct"), "cpuacct.usage")) is not None:
+        return spent / 1e9
+    spent = _pairs(where.get("cpu"), "cpu.stat").get("usage_usec")
+    return None if spent is None else spent / 1e6
+
+
 def _first(where: Mapping[str, Path]) -> Usage:
     memory, cpu = where["memory"], _pairs(where.get("cpu"), "cpu.stat")
-    spent = _number(where.get("cpuacct"), "cpuacct.usage")
     return Usage(
-        cpu_seconds=None if spent is None else spent / 1e9,
+        cpu_seconds=_spent(where),
         memory_bytes=_without_cache(memory, "memory.usage_in_bytes", "total_inactive_file"),
         memory_limit_bytes=_limit(memory, "memory.limit_in_bytes"),
         pids=_number(where.get("pids"), "pids.current"),
@@ -121,9 +139,4 @@ def _text(folder: Path | None, name: str) -> str:
     """A file's text, empty if it cannot be read: a container may end between two files."""
     if folder is None:
         return ""
-    try:
-        # As plain as can be: half of the time that pathlib takes, some sixty times at each look.
-        with open(f"{folder}/{name}", "rb", buffering=0) as file:  # noqa: PTH123
-            return file.readall().decode()
-    except OSError:
-        return ""
+    return (procfs.contents(f"{folder}/{name}", _MOST) or b"").decode()

@@ -28,6 +28,9 @@ TIMEOUT = 2
 STALE = 300.0
 """Seconds after which a container is inspected again although the list shows no change."""
 
+RELISTED = 30.0
+"""Seconds after which the list is asked for again although no event has told of a change."""
+
 YOUNG = re.compile(r"second")
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 OWNED = "calm.project"
@@ -51,11 +54,21 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What is remembered of an engine: its containers by id, and its version, asked for at ``asked_at``."""
+    """What is remembered of an engine: its containers by id, and its version, asked for at ``asked_at``.
+
+    ``listed_at`` is when the list of containers was asked for; both are monotonic.
+    """
 
     containers: Mapping[str, Kept]
+    listed_at: float
     version: str | None
     asked_at: float
+
+    def holds(self, unchanged: Callable[[float], bool]) -> bool:
+        """Whether the list would say the same again: nothing has happened, and nothing is on its way."""
+        if time.monotonic() - self.listed_at >= RELISTED or not unchanged(self.listed_at):
+            return False
+        return not any(kept.stuck or YOUNG.search(kept.listed["Status"]) for kept in self.containers.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +85,25 @@ def look(
     *,
     wait: Callable[[], None] = lambda: None,
     timeout: int = TIMEOUT,
+    unchanged: Callable[[float], bool] | None = None,
 ) -> Look:
     """All containers of the engine, running or not. Never raises.
 
     ``before`` is what the last look remembers; without it, a second sample is taken after ``wait()``.
+    ``unchanged`` says whether the engine has told of no change since a moment (monotonic): then the last list
+    is used again, for a while.
     """
     import requests
     from docker.errors import DockerException
 
     try:
-        return _look(engine.connect(timeout=timeout), before, wait)
+        return _look(engine.connect(timeout=timeout), before, wait, unchanged or _unknown)
     except (DockerException, requests.RequestException, OSError) as error:
         return Look(docker=engine.unreachable(error))
+
+
+def _unknown(_moment: float) -> bool:
+    return False
 
 
 @dataclass(kw_only=True)
@@ -123,16 +143,21 @@ class Engine:
             return None
 
 
-def _look(client: APIClient, before: Memory | None, wait: Callable[[], None]) -> Look:
+def _look(
+    client: APIClient, before: Memory | None, wait: Callable[[], None], unchanged: Callable[[float], bool]
+) -> Look:
     earlier = before.containers if before is not None else {}
     engine_ = Engine(client=client)
-    now = _sampled(engine_, client.containers(all=True), earlier)
+    now = _by_the_last_list(engine_, before, unchanged) if before is not None else None
+    listed_at = before.listed_at if before is not None and now is not None else time.monotonic()
+    if now is None:
+        now = _sampled(engine_, client.containers(all=True), earlier)
     if before is None and now:
         earlier = now
         wait()
         now = _sampled_again(engine_, now)
     containers = [_container(kept, earlier.get(id_)) for id_, kept in now.items()]
-    memory = _memory(client, now, before)
+    memory = _memory(client, now, before, listed_at)
     return Look(
         docker=Docker(reachable=True, status="answers", version=memory.version),
         containers=tuple(sorted(containers, key=lambda each: each.name)),
@@ -140,11 +165,27 @@ def _look(client: APIClient, before: Memory | None, wait: Callable[[], None]) ->
     )
 
 
-def _memory(client: APIClient, now: Mapping[str, Kept], before: Memory | None) -> Memory:
+def _by_the_last_list(
+    engine_: Engine, before: Memory, unchanged: Callable[[float], bool]
+) -> dict[str, Kept] | None:
+    """The same containers sampled again, or ``None`` if the list has to be asked for."""
+    if not before.holds(unchanged):
+        return None
+    now = {id_: _again(engine_, each, each.usage) for id_, each in before.containers.items()}
+    again = any(_started_anew(before.containers[id_].usage, kept.usage) for id_, kept in now.items())
+    return None if again else now
+
+
+def _memory(client: APIClient, now: Mapping[str, Kept], before: Memory | None, listed_at: float) -> Memory:
     """What to remember; the version is asked for again now and then, for an engine may be upgraded."""
     if before is not None and time.monotonic() - before.asked_at < STALE:
-        return replace(before, containers=now)
-    return Memory(containers=now, version=client.version().get("Version"), asked_at=time.monotonic())
+        return replace(before, containers=now, listed_at=listed_at)
+    return Memory(
+        containers=now,
+        listed_at=listed_at,
+        version=client.version().get("Version"),
+        asked_at=time.monotonic(),
+    )
 
 
 def _sampled(
@@ -159,8 +200,9 @@ def _sampled_again(engine_: Engine, kept: Mapping[str, Kept]) -> dict[str, Kept]
     return {id_: _again(engine_, each) for id_, each in kept.items()}
 
 
-def _again(engine_: Engine, kept: Kept) -> Kept:
-    usage = Usage() if kept.stuck else _usage(engine_, kept.inspected, kept.folders)
+def _again(engine_: Engine, kept: Kept, before: Usage | None = None) -> Kept:
+    """With a new sample; ``before`` is as ``calm.health.cgroups`` has it."""
+    usage = Usage() if kept.stuck else _usage(engine_, kept.inspected, kept.folders, before)
     return replace(kept, usage=usage, at=time.monotonic())
 
 
@@ -228,10 +270,16 @@ def _started_anew(before: Usage, now: Usage) -> bool:
     return before.cpu_seconds is not None and now.cpu_seconds < before.cpu_seconds
 
 
-def _usage(engine_: Engine, inspected: Mapping[str, Any], folders: Mapping[str, Path]) -> Usage:
+def _usage(
+    engine_: Engine,
+    inspected: Mapping[str, Any],
+    folders: Mapping[str, Path],
+    before: Usage | None = None,
+) -> Usage:
     if not inspected["State"].get("Running"):
         return Usage()
-    return (cgroups.read(folders) if folders else None) or _asked(engine_.stats(inspected["Id"]) or {})
+    read = cgroups.read(folders, before) if folders else None
+    return read or _asked(engine_.stats(inspected["Id"]) or {})
 
 
 def _asked(stats: Mapping[str, Any]) -> Usage:

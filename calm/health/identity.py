@@ -71,7 +71,17 @@ class Identity:
 
     def mine(self, process: Process) -> bool:
         """Whether the executable is LM Studio's: the main one, a helper's, or a worker's in its home."""
-        return self._main(process) or self._matches(process, CHILDREN) or self._in_home(process)
+        if process.executable is None:
+            return False
+        if (known := self._judged.get(process.executable)) is None:
+            known = self._main(process) or self._matches(process, CHILDREN) or self._in_home(process)
+            self._judged[process.executable] = known
+        return known
+
+    @cached_property
+    def _judged(self) -> dict[str, bool]:
+        # A host runs the same executables from one look to the next.
+        return {}
 
     def is_root(self, process: Process) -> bool:
         """Whether the process could be the root of an instance, going by itself alone."""

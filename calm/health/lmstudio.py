@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 
 from calm.health import connections, processes
-from calm.health.connections import Sockets
+from calm.health.connections import Connections, Sockets
 from calm.health.home import Home, find, newest_conversation
-from calm.health.identity import Identity, Tree, Trees
+from calm.health.identity import Identity, Tree, Trees, plain
 from calm.health.model import Instance, Leftover, ProcessKey
-from calm.health.processes import Known, Process, cpu_percent, total
+from calm.health.processes import Known, Memories, Process, cpu_percent, total
 
 SUSPECT = 25.0
 """Percent of one core from which an instance that seems idle is looked at a second time."""
@@ -54,11 +54,45 @@ class Between:
         return self.before.get(key, 0.0 if key.created_at >= self.since else None)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Remembered:
+    """What a look hands to the next one: what is dear to read, and what was looked for.
+
+    ``watched`` are the plain names of the watched processes, the table is ``calm.health.processes``'.
+    """
+
+    identity: Identity
+    watched: frozenset[str]
+    table: Mapping[int, Known]
+    memories: Memories
+    connections: Connections
+
+    @classmethod
+    def after(cls, before: Remembered | None, identity: Identity, watched: frozenset[str]) -> Remembered:
+        """To begin a look with; the table and all that was judged hold only if the same is looked for."""
+        same = before is not None and (before.identity, before.watched) == (identity, watched)
+        return cls(
+            identity=before.identity if before is not None and same else identity,
+            watched=watched,
+            table=before.table if before is not None and same else {},
+            memories=Memories(before.memories if before is not None else None),
+            connections=Connections(before.connections if before is not None else None),
+        )
+
+    def interesting(self, process: Process) -> bool:
+        """Whether the process is LM Studio's, or watched."""
+        return self.identity.mine(process) or self.is_watched(process)
+
+    def is_watched(self, process: Process) -> bool:
+        """Whether the settings name it."""
+        return plain(process.name) in self.watched
+
+
 def instances(
-    trees: Trees, table: Mapping[int, Known], between: Between, home: Home, identity: Identity
+    trees: Trees, table: Mapping[int, Known], between: Between, home: Home, remembered: Remembered
 ) -> tuple[Instance, ...]:
     """The instances, the oldest first, without those that ended meanwhile; another user's is not measured."""
-    measured = [_instance(tree, table, between, home, identity) for tree in trees.instances]
+    measured = [_instance(tree, table, between, home, remembered) for tree in trees.instances]
     return tuple(each for each in measured if table[each.root_pid].running)
 
 
@@ -85,16 +119,17 @@ def leftovers(trees: Trees, identity: Identity) -> tuple[Leftover, ...]:
 
 
 def _instance(
-    tree: Tree, table: Mapping[int, Known], between: Between, home: Home, identity: Identity
+    tree: Tree, table: Mapping[int, Known], between: Between, home: Home, remembered: Remembered
 ) -> Instance:
     rows = [table[member.pid] for member in tree.members if member.pid in table]
+    identity = remembered.identity
     root, keys = tree.root, [member.key for member in tree.members]
     lives_in = identity.home_of(tree) or _home_by_environment(root, table)
     if not _may_live_in(lives_in, home):
         rows = []  # only told of, never judged: not worth reading page maps and sockets for
     workers = [member.key for member in tree.members if identity.is_worker(member)]
-    sockets, used = connections.look(rows, identity), _used(between, keys)
-    memory = [processes.memory(row.handle) for row in rows]
+    sockets, used = remembered.connections.of(root.key, rows, identity), _used(between, keys)
+    memory = [remembered.memories.of(row) for row in rows]
     return Instance(
         root_pid=root.pid,
         created_at=root.created_at,

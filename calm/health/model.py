@@ -211,7 +211,7 @@ class Sample:
 
     ``at`` is monotonic time, ``read_at`` when the process table was read (epoch). Processes map to CPU
     seconds, the machine to (busy, all) CPU seconds; containers are as ``calm.health.containers`` keeps them,
-    the table as ``calm.health.processes`` reads it.
+    the rest as ``calm.health.lmstudio`` remembers it.
     """
 
     at: float
@@ -219,7 +219,7 @@ class Sample:
     processes: Mapping[ProcessKey, float] = field(default_factory=dict)
     machine: tuple[float, float] | None = None
     containers: Any = None
-    table: Mapping[int, Any] = field(default_factory=dict)
+    remembered: Any = None
 
 
 @dataclass(frozen=True, kw_only=True)

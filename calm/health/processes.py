@@ -15,7 +15,9 @@ from typing import NamedTuple, TypeVar
 
 import psutil
 
+from calm.health import procfs
 from calm.health.model import ProcessKey
+from calm.health.procfs import Stat
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
@@ -23,7 +25,7 @@ Number = TypeVar("Number", int, float)
 SETTLED = 30.0
 """Age in seconds before a process is remembered: a young one may still ``exec`` something else."""
 
-SURE = 30.0
+SURE = 60.0
 """Seconds for which a process of no interest is taken for the same without a look, if its number is in use.
 
 Opening its file in /proc is what a look at the table costs. A number is given anew only after all others have
@@ -31,6 +33,12 @@ been, and whoever acts on a process looks at its start again."""
 
 STALE = 300.0
 """Seconds after which a remembered process is read anew all the same."""
+
+MOVED = 2**20
+"""Bytes by which a process's memory has to have moved before its page maps are read again, on Linux."""
+
+MEASURED = 60.0
+"""Seconds after which they are read again all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,14 +78,17 @@ class Known:
     """A process and the handle to ask it further questions with.
 
     ``start`` is its start as Linux itself counts it, elsewhere ``None``: a fifth of the time of a handle.
-    ``sure_at`` is when it was last seen to be the same, monotonic.
+    Until ``sure_until``, monotonic, one of no interest is taken for the same; ``seen`` is what Linux counted
+    when it was last looked at, which is every time for an interesting one.
     """
 
     handle: psutil.Process
     process: Process
     read_at: Moment
+    interesting: bool = False
     start: bytes | None = None
-    sure_at: float = float("-inf")
+    sure_until: float = float("-inf")
+    seen: Stat | None = None
 
     def fresh(self, now: Moment) -> bool:
         """Whether its facts need no new look."""
@@ -87,10 +98,17 @@ class Known:
     @property
     def running(self) -> bool:
         """Whether it has not ended since the table was read."""
+        if (now := self.stat()) is not None:
+            return not now.zombie
         try:
             return self.handle.is_running() and self.handle.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             return False
+
+    def stat(self) -> Stat | None:
+        """What Linux counts of it now; ``None`` elsewhere, and if it has ended."""
+        now = procfs.stat(self.process.pid) if self.start is not None else None
+        return now if now is not None and now.start == self.start else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,64 +123,55 @@ Table = Mapping[int, Known]
 
 
 def read(known: Table, *, interesting: Callable[[Process], bool]) -> dict[int, Known]:
-    """All processes by number. ``known`` is the last answer, or empty.
+    """All processes by number. ``known`` is the last answer to the same question, or empty.
 
     Only of an interesting process are the arguments read, and its parent every time: the others'
     parents may be out of date, which the trees here can take (a parent has to be older than its child).
     """
-    now = Moment.present()
-    return {row.process.pid: row for row in _rows(known, interesting, now)}
-
-
-def _rows(known: Table, interesting: Callable[[Process], bool], now: Moment) -> Iterator[Known]:
+    now, clock = Moment.present(), time.monotonic()
+    table = {}
     for pid in psutil.pids():
+        before = known.get(pid)
+        if before is not None and before.fresh(now) and not before.interesting and clock < before.sure_until:
+            table[pid] = before
+            continue
         # A process that ends while it is looked at is no longer part of the table.
         with suppress(psutil.NoSuchProcess):
-            before = known.get(pid)
-            if before is None or not before.fresh(now) or interesting(before.process):
-                yield _anew(pid, before, interesting, now)
-            elif time.monotonic() - before.sure_at < SURE:
-                yield before
-            elif before.start is not None and before.start == _start(pid):
-                yield replace(before, sure_at=time.monotonic())
-            else:
-                yield _anew(pid, before, interesting, now)
+            table[pid] = _again(before, now, clock) or _anew(pid, before, interesting, now)
+    return table
+
+
+def _again(before: Known | None, now: Moment, clock: float) -> Known | None:
+    """The same process as before, if it can be told cheaply that it is and where it hangs."""
+    if before is None or not before.fresh(now) or (seen := before.stat()) is None:
+        return None
+    if before.interesting and seen.parent != before.process.parent:
+        return None
+    return replace(before, sure_until=clock + SURE, seen=seen)
 
 
 def _anew(pid: int, before: Known | None, interesting: Callable[[Process], bool], now: Moment) -> Known:
-    start = _start(pid)
+    seen = procfs.stat(pid)
     row = _row(psutil.Process(pid), before, interesting, now)
-    return replace(row, start=start, sure_at=time.monotonic())
-
-
-def _start(pid: int) -> bytes | None:
-    """The field ``starttime`` of proc(5): the 20th after the name, which may hold blanks and brackets."""
-    if not psutil.LINUX:
-        return None
-    try:
-        with open(f"{psutil.PROCFS_PATH}/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123
-            return file.read(1024).rpartition(b")")[2].split()[19]
-    except (OSError, IndexError):
-        return None
+    return replace(row, start=seen.start if seen else None, sure_until=time.monotonic() + SURE, seen=seen)
 
 
 def _row(
     handle: psutil.Process, before: Known | None, interesting: Callable[[Process], bool], now: Moment
 ) -> Known:
-    if before is not None and _holds(before, handle, interesting, now):
+    if before is not None and _holds(before, handle, now):
         return before
     process = _process(handle)
-    if interesting(process):
+    asked = interesting(process)
+    if asked:
         process = replace(process, arguments=tuple(_allowed(handle.cmdline) or ()))
-    return Known(handle=handle, process=process, read_at=now)
+    return Known(handle=handle, process=process, read_at=now, interesting=asked)
 
 
-def _holds(
-    before: Known, handle: psutil.Process, interesting: Callable[[Process], bool], now: Moment
-) -> bool:
+def _holds(before: Known, handle: psutil.Process, now: Moment) -> bool:
     if before.handle != handle or not before.fresh(now):
         return False
-    return not interesting(before.process) or before.process.parent == handle.ppid()
+    return not before.interesting or before.process.parent == handle.ppid()
 
 
 def _process(handle: psutil.Process) -> Process:
@@ -210,13 +219,15 @@ def lineage(table: Mapping[int, Process], process: Process) -> Iterator[Process]
 
 def cpu_seconds(rows: Iterable[Known]) -> dict[ProcessKey, float]:
     """CPU time used so far, user and system, without ended children. What cannot be read is left out."""
-    times = {row.process.key: _cpu_seconds(row.handle) for row in rows}
+    times = {row.process.key: _cpu_seconds(row) for row in rows}
     return {key: seconds for key, seconds in times.items() if seconds is not None}
 
 
-def _cpu_seconds(handle: psutil.Process) -> float | None:
+def _cpu_seconds(row: Known) -> float | None:
+    if row.start is not None:
+        return now.cpu_seconds if (now := row.stat()) is not None else None
     try:
-        spent = handle.cpu_times()
+        spent = row.handle.cpu_times()
     except (psutil.Error, OSError):
         return None
     return float(spent.user + spent.system)
@@ -236,6 +247,45 @@ def memory(handle: psutil.Process) -> Memory:
     except (psutil.Error, OSError):
         return Memory(uss_bytes=None, swap_bytes=None)
     return Memory(uss_bytes=full.uss, swap_bytes=getattr(full, "swap", None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measured:
+    memory: Memory
+    seen: Stat
+    at: float
+
+    def holds(self, now: Stat) -> bool:
+        """Whether it has hardly touched or returned memory since; its peers may have, so not for long."""
+        moved = max(
+            now.faulted_bytes - self.seen.faulted_bytes, abs(now.resident_bytes - self.seen.resident_bytes)
+        )
+        return moved < MOVED and time.monotonic() - self.at < MEASURED
+
+
+class Memories:
+    """What processes hold for themselves, from one look to the next.
+
+    The kernel takes 1 ms to go through the page maps of a process, so on Linux they are read again only once
+    the process has touched or returned a MiB, and after a minute, for what others shared with it may be its
+    own by then.
+    """
+
+    def __init__(self, before: Memories | None = None) -> None:
+        """``before`` is the last look's; it is left as it is."""
+        self._before = before._now if before is not None else {}
+        self._now: dict[ProcessKey, _Measured] = {}
+
+    def of(self, row: Known) -> Memory:
+        """The memory of one process, as :func:`memory` has it."""
+        key, seen = row.process.key, row.seen
+        if seen is None:
+            return memory(row.handle)
+        known = self._before.get(key)
+        if known is None or not known.holds(seen):
+            known = _Measured(memory=memory(row.handle), seen=seen, at=time.monotonic())
+        self._now[key] = known
+        return known.memory
 
 
 def total(parts: Iterable[Number | None]) -> Number | None:

@@ -9,6 +9,7 @@ Nothing here starts, wakes or loads anything, and nothing needs POSIX.
 from __future__ import annotations
 
 import platform
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from calm.health import containers, endpoints, home, identity, lmstudio, machine, processes
 from calm.health.home import ANY_ADDRESS, Home
 from calm.health.identity import Identity
-from calm.health.lmstudio import Between
+from calm.health.lmstudio import Between, Remembered
 from calm.health.model import (
     Api,
     Docker,
@@ -32,7 +33,7 @@ from calm.health.model import (
     Watched,
 )
 from calm.health.parallel import together
-from calm.health.processes import Known, Process
+from calm.health.processes import Known, Memories
 
 if TYPE_CHECKING:
     from calm.settings import Settings
@@ -49,6 +50,11 @@ DEADLINE = 6.0
 ACTIVE = 5.0
 """Percent of one core from which a worker counts as answering somebody."""
 
+OWN_QUESTION = 0.2
+"""Seconds to wait at most for the answer to calm's own question before LM Studio's connections are counted.
+
+While it is being asked, calm is connected itself."""
+
 GAP = 120.0
 """Seconds between two snapshots over which idleness is carried on without counters that prove it."""
 
@@ -63,16 +69,23 @@ class Local:
     sample: Sample
 
 
-def take(settings: Settings, *, window: float = WINDOW, previous: Snapshot | None = None) -> Snapshot:
+def take(
+    settings: Settings,
+    *,
+    window: float = WINDOW,
+    previous: Snapshot | None = None,
+    unchanged: Callable[[float], bool] | None = None,
+) -> Snapshot:
     """A snapshot of this host; what could not be measured is ``None`` in it, with a line in ``problems``.
 
     Without ``previous``, or with one that was read from JSON, CPU is measured over ``window`` seconds.
+    ``unchanged`` is as :func:`calm.health.containers.look` has it.
     """
     began, spent, taken_at = time.monotonic(), time.process_time(), time.time()
     before = previous.sample if previous is not None else None
     wait = partial(_wait, began, window)
     found = home.read(home.find(settings.lmstudio.home), default_port=settings.lmstudio.server.port)
-    parts = _parts(settings, found, before, wait)
+    parts = _parts(settings, found, before, wait, unchanged)
     done = together(parts, timeout=DEADLINE + window)
 
     local, look = _taken(done, "processes", Local), _taken(done, "containers", containers.Look)
@@ -104,17 +117,33 @@ def _wait(began: float, window: float) -> None:
 
 
 def _parts(
-    settings: Settings, found: Home, before: Sample | None, wait: Callable[[], None]
+    settings: Settings,
+    found: Home,
+    before: Sample | None,
+    wait: Callable[[], None],
+    unchanged: Callable[[float], bool] | None,
 ) -> dict[str, Callable[[], Any]]:
     """What is measured at the same time, by name. An end point's name begins with ``endpoint``."""
-    parts: dict[str, Callable[[], Any]] = {"processes": partial(_local, settings, found, before, wait)}
+    answered = threading.Event()
+    parts: dict[str, Callable[[], Any]] = {
+        "processes": partial(_local, settings, found, before, wait, answered)
+    }
     if found.url and _present(settings.lmstudio.enabled, found):
-        parts["lmstudio"] = partial(endpoints.lmstudio, found.url)
+        parts["lmstudio"] = partial(_asked, found.url, answered)
+    else:
+        answered.set()
     if settings.docker.enabled is not False:
         kept = before.containers if before is not None else None
-        parts["containers"] = partial(containers.look, kept, wait=wait)
+        parts["containers"] = partial(containers.look, kept, wait=wait, unchanged=unchanged)
         parts |= _services(settings)
     return parts
+
+
+def _asked(url: str, answered: threading.Event) -> tuple[Endpoint, Api]:
+    try:
+        return endpoints.lmstudio(url)
+    finally:
+        answered.set()
 
 
 def _present(enabled: bool | str, found: Home) -> bool:
@@ -144,24 +173,34 @@ def _wanted(answers: list[Any], docker: Docker, settings: Settings) -> list[Endp
     return given
 
 
-def _local(settings: Settings, found: Home, before: Sample | None, wait: Callable[[], None]) -> Local:
-    looks = Identity(
-        system=platform.system(),
-        home=str(found.path) if found.exists else None,
-        installed=found.executables,
-        executables=settings.lmstudio.executables,
+def _local(
+    settings: Settings,
+    found: Home,
+    before: Sample | None,
+    wait: Callable[[], None],
+    answered: threading.Event,
+) -> Local:
+    remembered = Remembered.after(
+        before.remembered if before else None,
+        Identity(
+            system=platform.system(),
+            home=str(found.path) if found.exists else None,
+            installed=found.executables,
+            executables=settings.lmstudio.executables,
+        ),
+        frozenset(identity.plain(each.name) for each in settings.healing.watched if each.do != "off"),
     )
-    names = {identity.plain(each.name) for each in settings.healing.watched if each.do != "off"}
     read_at = time.time()
-    table = processes.read(before.table if before else {}, interesting=looks.mine)
-    trees = identity.trees((row.process for row in table.values()), looks)
-    watched = [row for row in table.values() if _is_watched(row.process, names)]
+    table = processes.read(remembered.table, interesting=remembered.interesting)
+    trees = identity.trees((row.process for row in table.values()), remembered.identity)
+    watched = [row for row in table.values() if row.interesting and remembered.is_watched(row.process)]
     mine = [table[member.pid] for tree in trees.instances for member in tree.members]
 
     start = before or _sampled([*mine, *watched], read_at)
     if before is None:
         wait()
-    now = replace(_sampled([*mine, *watched], read_at), table=table)
+    now = _sampled([*mine, *watched], read_at)
+    answered.wait(OWN_QUESTION)
     between = Between(
         before=start.processes, after=now.processes, span=now.at - start.at, since=start.read_at
     )
@@ -169,9 +208,9 @@ def _local(settings: Settings, found: Home, before: Sample | None, wait: Callabl
         machine=machine.look(
             Path(settings.root).expanduser(), start.machine, now.machine, processes=len(table)
         ),
-        lmstudio=_lmstudio(settings, trees, table, between, found, looks),
-        watched=tuple(_watched(row, between) for row in watched),
-        sample=now,
+        lmstudio=_lmstudio(settings, trees, table, between, found, remembered),
+        watched=tuple(_watched(row, between, remembered.memories) for row in watched),
+        sample=replace(now, remembered=replace(remembered, table=table)),
     )
 
 
@@ -190,27 +229,23 @@ def _lmstudio(
     table: Mapping[int, Known],
     between: Between,
     found: Home,
-    looks: Identity,
+    remembered: Remembered,
 ) -> LMStudio:
     if settings.lmstudio.enabled is False:
         return LMStudio()
-    running = lmstudio.instances(trees, table, between, found, looks)
+    running = lmstudio.instances(trees, table, between, found, remembered)
     return LMStudio(
         installed=found.exists or bool(running),
         instances=tuple(each for each in running if lmstudio.ours(each, found)),
         home=str(found.path) if found.exists else None,
         version=found.version,
-        leftovers=lmstudio.leftovers(trees, looks),
+        leftovers=lmstudio.leftovers(trees, remembered.identity),
         others=tuple(each for each in running if not lmstudio.ours(each, found)),
     )
 
 
-def _is_watched(process: Process, names: set[str]) -> bool:
-    return identity.plain(process.name) in names
-
-
-def _watched(row: Known, between: Between) -> Watched:
-    memory = processes.memory(row.handle)
+def _watched(row: Known, between: Between, memories: Memories) -> Watched:
+    memory = memories.of(row)
     return Watched(
         name=row.process.name,
         pid=row.process.pid,

@@ -39,17 +39,15 @@ def sockets(pids: Sequence[int]) -> list[list[Socket] | None]:
     The processes have to share a network, as those of one program do: the table is that of the first that can
     be asked. Raises ``OSError`` if there is none to read.
     """
-    held = [_inodes(pid) for pid in pids]
-    wanted = frozenset[str]().union(*(inodes for inodes in held if inodes is not None))
-    whose = next((pid for pid, inodes in zip(pids, held, strict=True) if inodes is not None), None)
+    held = [inodes(pid) for pid in pids]
+    wanted = frozenset[str]().union(*(each for each in held if each is not None))
+    whose = next((pid for pid, each in zip(pids, held, strict=True) if each is not None), None)
     table = dict(_rows(whose, wanted)) if whose is not None and wanted else {}
-    return [
-        None if inodes is None else [table[inode] for inode in inodes if inode in table] for inodes in held
-    ]
+    return [None if each is None else [table[inode] for inode in each if inode in table] for each in held]
 
 
-def _inodes(pid: int) -> frozenset[str] | None:
-    """The inodes of the sockets that a process has open."""
+def inodes(pid: int) -> frozenset[str] | None:
+    """The inodes of the sockets that a process has open; ``None`` if it has ended or is not to be asked."""
     found = []
     folder = f"{psutil.PROCFS_PATH}/{pid}/fd"
     try:

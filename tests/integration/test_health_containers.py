@@ -20,7 +20,7 @@ from tests.lab.lmstudio import wait_until
 pytestmark = pytest.mark.engine
 
 IMAGE = "python:3.12-slim"
-EMPTY = Memory(containers={}, version="", asked_at=0.0)
+EMPTY = Memory(containers={}, listed_at=float("-inf"), version="", asked_at=0.0)
 SPIN = "while True: pass"
 
 
