@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 ALERT_AGAIN = HOUR
 _TRAIL = 20_000
-"""Traces kept at most: a day and more at five seconds."""
+"""Traces kept at most, however often something changes."""
+
+_TRACES = 200
+"""Traces in the leak detector's window, where nothing else changes: eight for each of its blocks."""
 
 
 class Acts(Protocol):
@@ -88,7 +91,7 @@ class Healer:
             return
         for document in self._journal.samples(since=self._clock.wall() - seconds):
             earlier = trace(Snapshot.from_json(document), self._last_trace)
-            self._trail.append(replace(earlier, at=self._clock.from_wall(earlier.at)))
+            self._remember(replace(earlier, at=self._clock.from_wall(earlier.at)))
 
     def use(self, journal: Journal) -> None:
         """Write to this journal from now on."""
@@ -108,7 +111,13 @@ class Healer:
             self._trail.popleft()
         self.ooms = {name: at for name, at in self.ooms.items() if self._clock.wall() - at < DAY}
         self._samples.append((now, snapshot))
-        self._trail.append(replace(trace(snapshot, self._last_trace), at=now))
+        self._remember(replace(trace(snapshot, self._last_trace), at=now))
+
+    def _remember(self, new: Trace) -> None:
+        """Add to the trail what is new in it: rules go through all of it, at every look."""
+        last, window = self._last_trace, self._settings.healing.rules.lmstudio_leaking.window
+        if last is None or new.at - last.at >= window / _TRACES or new.differs(last):
+            self._trail.append(new)
 
     @property
     def _last_trace(self) -> Trace | None:

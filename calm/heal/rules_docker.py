@@ -60,6 +60,8 @@ def crash_looping(snapshot: Snapshot, view: View) -> Iterator[Suspect]:
     """Docker has started it again and again within the window."""
     rule = view.settings.healing.rules.container_crash_looping
     for each in snapshot.containers or ():
+        if (each.restarts or 0) < rule.restarts:
+            continue
         times = _restarts_within(each, view, rule.window)
         if times >= rule.restarts:
             yield Suspect(

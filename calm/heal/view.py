@@ -28,6 +28,14 @@ class Trace:
     models: tuple[str, ...] | None
     restarts: Mapping[str, int]
 
+    def differs(self, other: Trace) -> bool:
+        """Whether anything but sizes has changed."""
+        return (
+            self.models != other.models
+            or self.restarts != other.restarts
+            or self.memory.keys() != other.memory.keys()
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class JobRun:
