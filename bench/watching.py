@@ -2,7 +2,8 @@
 
 All three run at once for a minute and look every five seconds (``docker stats`` knows no interval) at the
 same host: ten containers, LM Studio's stand-in, two hundred processes. Counted are the processor time of each
-one's own processes after they have settled, and their memory; what the engine does for them is not.
+one's own processes after they have settled, and their memory; what the engine does for them is not. In its
+journal calm finds two hours of snapshots, for its rules look back on them.
 """
 
 from __future__ import annotations
@@ -24,14 +25,16 @@ import psutil
 
 from bench import lab, results
 from calm.journal import NAME, Journal
-from tests.integration.stack import Stack
+from tests.integration.stack import CALM, Stack
 from tests.lab.engine import Engine
 from tests.lab.lmstudio import LMStudio
 
 SETTLE, SECONDS = 80.0, 60.0
 """Seconds; a container that is younger than a minute is looked at more closely than one that has settled."""
 
-INTERVAL = "5"
+INTERVAL, PAST = "5", 7200
+"""Seconds."""
+
 _CONTAINERS, _PROCESSES = 10, 200
 
 _AS_AGENT = """
@@ -65,9 +68,25 @@ def measure() -> str:
         _more_containers(stack, engine)
         held.enter_context(_sleepers(_PROCESSES - len(psutil.pids())))
         containers, processes = len(engine.lines("ps", "-q")), len(psutil.pids())
+        _past(stack)
+        began = time.time()
         costs = _costs(stack)
-        unmeasured = _unmeasured(stack)
+        unmeasured = _unmeasured(stack, since=began)
     return _shown(costs, containers, processes, unmeasured)
+
+
+def _past(stack: Stack) -> None:
+    """Two hours in which nothing happened."""
+    said = stack.run([*CALM, "snapshot", "--settings", str(stack.root / "settings.json"), "--json"])
+    if said.code != 0:
+        raise RuntimeError(f"calm snapshot ended with {said.code}: {said.err}")
+    document, now = json.loads(said.out), time.time()
+    journal = Journal(stack.root / NAME, notice=print)
+    try:
+        for ago in range(PAST, 0, -int(INTERVAL)):
+            journal.add_sample(now - ago, document | {"taken_at": now - ago})
+    finally:
+        journal.close()
 
 
 def _costs(stack: Stack) -> dict[str, Cost]:
@@ -145,11 +164,11 @@ def glances() -> str:
     return str(folder / "bin" / "glances")
 
 
-def _unmeasured(stack: Stack) -> tuple[int, list[str]]:
-    """How many snapshots the journal has, and which fields of the contract the last one has no value for."""
+def _unmeasured(stack: Stack, *, since: float) -> tuple[int, list[str]]:
+    """How many snapshots came ``since``, and which fields of the contract the last one has no value for."""
     journal = Journal(stack.root / NAME, notice=print)
     try:
-        samples = list(journal.samples(since=0))
+        samples = list(journal.samples(since=since))
     finally:
         journal.close()
     return len(samples), sorted(_nulls(samples[-1]))
