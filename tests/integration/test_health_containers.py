@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from calm.heal.events import Stream
 from calm.health import cgroups, containers
 from calm.health import engine as way
-from calm.health.containers import Look, Memory
+from calm.health.containers import Kept, Look, Memory
 from calm.health.model import Container
 from calm.health.snapshot import take
 from calm.settings import Settings
@@ -169,3 +170,47 @@ def test_a_snapshot_has_them_and_a_second_one_costs_little(run: Callable[..., st
     assert all(each.cpu_percent is not None for each in second.containers or () if each.name in names)
     assert (second.docker.version or "").split(".")[0].isdigit()
     assert [each.name for each in second.endpoints] == ["postgres", "redis"]
+
+
+def test_the_stream_says_whether_anything_has_changed(run: Callable[..., str], engine: Engine) -> None:
+    name = run("changing")
+    stream = Stream(Settings(), lambda _: None, lambda _: None)
+    before_it_joined = time.monotonic()
+    assert not stream.unchanged_since(before_it_joined)
+    stream.start()
+    try:
+        wait_until(lambda: stream.unchanged_since(time.monotonic()), "the stream is not joined")
+        joined = time.monotonic()
+        assert not stream.unchanged_since(before_it_joined)
+        engine.docker("pause", name)
+        wait_until(lambda: not stream.unchanged_since(joined), "the change was not told")
+        assert stream.unchanged_since(time.monotonic())
+        engine.docker("unpause", name)
+    finally:
+        stream.close()
+        stream.join(5)
+    assert not stream.unchanged_since(time.monotonic())
+
+
+def _memory(status: str, *, age: float = 1.0, stuck: bool = False) -> Memory:
+    now = time.monotonic()
+    kept = Kept(
+        listed={"Id": "a", "State": "running", "Names": ["/a"], "Status": status},
+        inspected={},
+        inspected_at=now,
+        folders={},
+        usage=cgroups.Usage(),
+        at=now,
+        stuck=stuck,
+    )
+    return Memory(containers={"a": kept}, listed_at=now - age, version="1", asked_at=now)
+
+
+def test_the_last_list_holds_only_while_nothing_can_have_changed() -> None:
+    quiet = _memory("Up 5 minutes (healthy)")
+
+    assert quiet.holds(lambda _: True)
+    assert not quiet.holds(lambda _: False)
+    assert not _memory("Up 5 minutes", age=containers.RELISTED).holds(lambda _: True)
+    assert not _memory("Restarting (1) 3 seconds ago").holds(lambda _: True)
+    assert not _memory("Up 5 minutes", stuck=True).holds(lambda _: True)
