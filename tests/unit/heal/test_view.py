@@ -20,3 +20,14 @@ def test_what_has_changed_is_new() -> None:
     assert list(second.restarts.values()) == [2]
     assert second.models is None
     assert list(first.restarts.values()) == [1]
+
+
+def test_sizes_alone_make_no_new_entry_in_the_trail() -> None:
+    first = trace(snapshot(instance(), containers=[container(restarts=1)], models=[model()]))
+
+    assert not trace(
+        snapshot(instance(uss_bytes=1), containers=[container(restarts=1)], models=[model()])
+    ).differs(first)
+    assert trace(snapshot(instance(), containers=[container(restarts=2)], models=[model()])).differs(first)
+    assert trace(snapshot(instance(), containers=[container(restarts=1)], models=[])).differs(first)
+    assert trace(snapshot(instance(7), containers=[container(restarts=1)], models=[model()])).differs(first)
