@@ -60,6 +60,7 @@ def crash_looping(snapshot: Snapshot, view: View) -> Iterator[Suspect]:
     """Docker has started it again and again within the window."""
     rule = view.settings.healing.rules.container_crash_looping
     for each in snapshot.containers or ():
+        # Of all restarts no more can lie within the window, and few containers have had any.
         if (each.restarts or 0) < rule.restarts:
             continue
         times = _restarts_within(each, view, rule.window)

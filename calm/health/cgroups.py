@@ -84,7 +84,11 @@ def _spent(where: Mapping[str, Path]) -> float | None:
     """CPU seconds."""
     if (spent := _number(where.get("cpuacct"), "cpuacct.usage")) is not None:
         return spent / 1e9
-    spent = _pairs(where.get("cpu"), "cpu.stat").get("usage_usec")
+    return _spent_by(_pairs(where.get("cpu"), "cpu.stat"))
+
+
+def _spent_by(stat: Mapping[str, int]) -> float | None:
+    spent = stat.get("usage_usec")
     return None if spent is None else spent / 1e6
 
 
@@ -103,9 +107,8 @@ def _first(where: Mapping[str, Path]) -> Usage:
 
 def _second(folder: Path) -> Usage:
     cpu = _pairs(folder, "cpu.stat")
-    spent = cpu.get("usage_usec")
     return Usage(
-        cpu_seconds=None if spent is None else spent / 1e6,
+        cpu_seconds=_spent_by(cpu),
         memory_bytes=_without_cache(folder, "memory.current", "inactive_file"),
         memory_limit_bytes=_limit(folder, "memory.max"),
         pids=_number(folder, "pids.current"),

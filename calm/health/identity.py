@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import glob
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property, lru_cache
@@ -71,36 +71,34 @@ class Identity:
 
     def mine(self, process: Process) -> bool:
         """Whether the executable is LM Studio's: the main one, a helper's, or a worker's in its home."""
-        if process.executable is None:
-            return False
-        if (known := self._judged.get(process.executable)) is None:
-            known = self._main(process) or self._matches(process, CHILDREN) or self._in_home(process)
-            self._judged[process.executable] = known
-        return known
+        return process.executable is not None and self._judged(process.executable)
 
     @cached_property
-    def _judged(self) -> dict[str, bool]:
-        # A host runs the same executables from one look to the next.
-        return {}
+    def _judged(self) -> Callable[[str], bool]:
+        # A host runs the same executables from one look to the next, but over months ever new ones as well.
+        return lru_cache(maxsize=8192)(self._is_mine)
+
+    def _is_mine(self, executable: str) -> bool:
+        return self._main(executable) or self._matches(executable, CHILDREN) or self._in_home(executable)
 
     def is_root(self, process: Process) -> bool:
         """Whether the process could be the root of an instance, going by itself alone."""
-        return self._main(process) and not self.is_helper(process)
+        return self._main(process.executable) and not self.is_helper(process)
 
     def is_helper(self, process: Process) -> bool:
         """Whether it works for an instance: an Electron child or a node worker."""
         electron = any(argument.startswith("--type=") for argument in process.arguments)
         scripted = any(argument.endswith(WORKER_SCRIPTS) for argument in process.arguments)
-        return electron or scripted or self._matches(process, CHILDREN)
+        return electron or scripted or self._matches(process.executable, CHILDREN)
 
     def is_worker(self, process: Process) -> bool:
         """Whether it is one of those that run models rather than windows."""
         scripted = any(argument.endswith(WORKER_SCRIPTS) for argument in process.arguments)
-        return scripted or self._matches(process, WORKERS)
+        return scripted or self._matches(process.executable, WORKERS)
 
     def form(self, process: Process) -> str:
         """``llmster`` for the headless daemon, else ``app``."""
-        return "llmster" if self._matches(process, LLMSTER) else "app"
+        return "llmster" if self._matches(process.executable, LLMSTER) else "app"
 
     def home_of(self, tree: Tree) -> str | None:
         """LM Studio's home that an instance lives in, by where its workers or llmster itself lie."""
@@ -108,12 +106,12 @@ class Identity:
         homes = [_above(path, marker) for marker in (".internal", "llmster") for path in paths]
         return next((home for home in homes if home is not None), None)
 
-    def _main(self, process: Process) -> bool:
+    def _main(self, executable: str | None) -> bool:
         # An AppImage's own file is run by the process that serves its mount: whoever ends that one takes
         # the files away from under the application.
-        if process.executable is None or process.executable.lower().endswith(".appimage"):
+        if executable is None or executable.lower().endswith(".appimage"):
             return False
-        return self._matches(process, self._mains)
+        return self._matches(executable, self._mains)
 
     @cached_property
     def _mains(self) -> tuple[str, ...]:
@@ -121,15 +119,13 @@ class Identity:
         own = [path for path in self.installed if _names_lmstudio(_path(self.system, path))]
         return (*APP, *LLMSTER, *self.executables, *map(glob.escape, own))
 
-    def _in_home(self, process: Process) -> bool:
-        if self.home is None or process.executable is None:
-            return False
-        return _lies_in(self.system, process.executable, self.home)
+    def _in_home(self, executable: str) -> bool:
+        return self.home is not None and _path(self.system, executable).is_relative_to(
+            _path(self.system, self.home)
+        )
 
-    def _matches(self, process: Process, patterns: tuple[str, ...]) -> bool:
-        if process.executable is None:
-            return False
-        return _fits(self.system, process.executable, patterns)
+    def _matches(self, executable: str | None, patterns: tuple[str, ...]) -> bool:
+        return executable is not None and _fits(self.system, executable, patterns)
 
 
 def _above(path: PurePath, marker: str) -> str | None:
@@ -152,11 +148,6 @@ def _comparable(system: str, text: str) -> str:
 def _fits(system: str, executable: str, patterns: tuple[str, ...]) -> bool:
     path = _comparable(system, executable)
     return any(fnmatchcase(path, _comparable(system, pattern)) for pattern in patterns)
-
-
-@lru_cache(maxsize=8192)
-def _lies_in(system: str, executable: str, folder: str) -> bool:
-    return _path(system, executable).is_relative_to(_path(system, folder))
 
 
 def _names_lmstudio(path: PurePath) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -70,14 +70,15 @@ class Remembered:
     @classmethod
     def after(cls, before: Remembered | None, identity: Identity, watched: frozenset[str]) -> Remembered:
         """To begin a look with; the table and all that was judged hold only if the same is looked for."""
-        same = before is not None and (before.identity, before.watched) == (identity, watched)
-        return cls(
-            identity=before.identity if before is not None and same else identity,
-            watched=watched,
-            table=before.table if before is not None and same else {},
-            memories=Memories(before.memories if before is not None else None),
-            connections=Connections(before.connections if before is not None else None),
+        new = cls(
+            identity=identity, watched=watched, table={}, memories=Memories(), connections=Connections()
         )
+        if before is None:
+            return new
+        again = replace(new, memories=Memories(before.memories), connections=Connections(before.connections))
+        if (before.identity, before.watched) != (identity, watched):
+            return again
+        return replace(again, identity=before.identity, table=before.table)
 
     def interesting(self, process: Process) -> bool:
         """Whether the process is LM Studio's, or watched."""
