@@ -44,7 +44,8 @@ class Host:
         try:
             given = read(path)
         except SettingsError as error:
-            raise CommandError("\n".join(map(str, error.problems)), code=Exit.INVALID) from None
+            hint = None if file else "calm apply writes this file anew, from the inventory that it came from."
+            raise CommandError("\n".join(map(str, error.problems)), code=Exit.INVALID, hint=hint) from None
         self.root = Path(given.root).expanduser() if file else folder
         self.settings = given.model_copy(update={"root": str(self.root)})
 

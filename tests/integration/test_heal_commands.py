@@ -328,4 +328,5 @@ def test_settings_that_are_wrong_are_told(calm: Calm, tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text('{"docker": {"redis": {"memroy": "1G"}}}')
     done = calm("snapshot")
     assert done.returncode == 4
+    assert "calm apply writes this file anew" in done.stderr
     assert 'did you mean "memory"' in done.stderr
