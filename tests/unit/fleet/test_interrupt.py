@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import gevent
 import pytest
 
 from calm.fleet.interrupt import heard_while_waiting
+
+
+@pytest.fixture(autouse=True)
+def _pythons_own_handler() -> Iterator[None]:
+    """Python installs it only where interrupts were not ignored at its start, as a shell's ``&`` has them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_wait_ends_and_the_work_is_not_struck() -> None:
