@@ -84,7 +84,7 @@ def _past(stack: Stack) -> None:
     journal = Journal(stack.root / NAME, notice=print)
     try:
         for ago in range(PAST, 0, -int(INTERVAL)):
-            journal.add_sample(now - ago, document | {"taken_at": now - ago})
+            journal.add_sample(now - ago, json.dumps(document | {"taken_at": now - ago}))
     finally:
         journal.close()
 

@@ -54,6 +54,7 @@ _KEPT = {
 
 _BROKEN = ("not a database", "malformed", "encrypted", "no such table", "no such column")
 _LEAST_FREE_PAGES = 1024
+_PART = 50
 
 T = TypeVar("T")
 
@@ -108,15 +109,21 @@ class Journal:
 
     # -- samples -------------------------------------------------------------------------------------------
 
-    def add_sample(self, at: float, document: Mapping[str, Any]) -> None:
-        """Keep one snapshot, as ``Snapshot.to_json`` gives it."""
-        body = zlib.compress(json.dumps(document, separators=(",", ":")).encode(), 6)
-        self._write("INSERT INTO samples VALUES (?, ?)", (at, body))
+    def add_sample(self, at: float, text: str) -> None:
+        """Keep one snapshot, as ``Snapshot.to_text`` gives it."""
+        self._write("INSERT INTO samples VALUES (?, ?)", (at, zlib.compress(text.encode(), 6)))
 
     def samples(self, *, since: float) -> Iterator[dict[str, Any]]:
         """The kept snapshots from ``since`` on, oldest first."""
-        for (body,) in self._read("SELECT body FROM samples WHERE at >= ? ORDER BY at", (since,)):
-            yield json.loads(zlib.decompress(body))
+        # In parts: two hours of them at once are megabytes that the process would keep.
+        last = (since, -1)
+        while rows := self._read(
+            "SELECT at, rowid, body FROM samples WHERE (at, rowid) > (?, ?) ORDER BY at, rowid LIMIT ?",
+            (*last, _PART),
+        ):
+            for at, row, body in rows:
+                last = (at, row)
+                yield json.loads(zlib.decompress(body))
 
     # -- findings ------------------------------------------------------------------------------------------
 

@@ -25,11 +25,12 @@ class Outputs:
         self._lmstudio = _Lines(folder / "lm_studio_monitoring.log")
         self._docker = _Lines(folder / "docker_monitoring.log")
 
-    def write(self, snapshot: Snapshot, document: Mapping[str, Any]) -> None:
-        """Add a line to both logs and replace ``system_metrics.json`` by the snapshot's ``document``."""
+    def write(self, snapshot: Snapshot, text: str) -> None:
+        """Add a line to both logs and replace ``system_metrics.json`` by the snapshot's ``text``."""
         self._lmstudio.add(lmstudio_line(snapshot))
         self._docker.add(docker_line(snapshot, self._project))
-        replace(self.folder / "system_metrics.json", json.dumps(document) + "\n")
+        # Not synced: what a power cut takes is in the journal, and here again at the next look.
+        replace(self.folder / "system_metrics.json", f"{text}\n", sync=False)
 
     def close(self) -> None:
         self._lmstudio.close()

@@ -126,7 +126,8 @@ class Stream(threading.Thread):
 
     def _follow(self) -> Any:
         filters: Any = {"type": "container", "event": list(_KINDS)}
-        self._open = engine.connect(timeout=60).events(decode=True, filters=filters)
+        # The engine answers before it listens: what happens in between is asked for by its time.
+        self._open = engine.connect(timeout=60).events(decode=True, filters=filters, since=int(time.time()))
         self._changed_at = self._joined_at = time.monotonic()
         # The first thing that is told is that it works again.
         yield None

@@ -222,6 +222,8 @@ class Healer:
                 self._alerted.pop(key, None)
 
     def _report(self, found: tuple[Finding, ...], run: str | None, *, dry: bool) -> Report:
+        if not found:
+            return Report(findings=(), remedies=())
         turn = uuid.uuid4().hex[:12]
         judged = arbiter.judge(found, self._bench(run, turn))
         return Report(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from calm import jsonfile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +21,7 @@ class Record:
 def record(root: Path) -> Record:
     """What ``record.json`` says; an empty one without a file, or with one that cannot be read."""
     try:
-        content = json.loads((root / "record.json").read_text(encoding="utf-8"))
+        content = jsonfile.read(root / "record.json")
     except (OSError, ValueError):
         return Record()
     services = content.get("services") if isinstance(content, Mapping) else None

@@ -124,7 +124,7 @@ def _burst(healer: Healer, settings: Settings, journal: Journal | None, seconds:
     healer.add(last)
     if journal is not None:
         with suppress(JournalError):
-            journal.add_sample(last.taken_at, last.to_json())
+            journal.add_sample(last.taken_at, last.to_text())
     for taken in range(1, of):
         if taken > of - needed and healer.quiet:
             break

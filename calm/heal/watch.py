@@ -11,10 +11,11 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from calm.heal.actions import HostActs
 from calm.heal.clock import Clock
@@ -24,6 +25,7 @@ from calm.heal.model import Remedy
 from calm.heal.once import Pace, open_journal, survey_junk
 from calm.heal.view import Junk
 from calm.health.model import Snapshot
+from calm.health.parallel import Workers
 from calm.health.snapshot import take
 from calm.journal import HOUR, Journal, JournalError
 from calm.outputs import Outputs
@@ -79,6 +81,7 @@ class Watch:
         )
         self._outputs: Outputs | None = None
         self._stream = Stream(settings, self._queue.put, notice)
+        self._workers = Workers()
         self._tidied = self._swept = -HOUR
 
     def stop(self) -> None:
@@ -102,6 +105,7 @@ class Watch:
         finally:
             self._stopping.set()
             self._stream.close()
+            self._workers.close()
             self._close()
         return self._healer.quarantined
 
@@ -157,23 +161,23 @@ class Watch:
             self._journal = open_journal(self._root, lambda said: self._complain("journal", said))
             if self._journal is not None:
                 self._healer.use(self._journal)
-        document = snapshot.to_json()
+        text = snapshot.to_text()
         if self._journal is not None:
-            self._guarded("journal", lambda: self._journalled(self._journal, snapshot.taken_at, document))
-        self._guarded("outputs", lambda: self._written(snapshot, document))
+            self._guarded("journal", lambda: self._journalled(self._journal, snapshot.taken_at, text))
+        self._guarded("outputs", lambda: self._written(snapshot, text))
 
-    def _journalled(self, journal: Journal | None, at: float, document: Mapping[str, Any]) -> None:
+    def _journalled(self, journal: Journal | None, at: float, text: str) -> None:
         if journal is None:
             return
-        journal.add_sample(at, document)
+        journal.add_sample(at, text)
         if time.monotonic() - self._tidied >= HOUR:
             self._tidied = time.monotonic()
             journal.prune()
 
-    def _written(self, snapshot: Snapshot, document: Mapping[str, Any]) -> None:
+    def _written(self, snapshot: Snapshot, text: str) -> None:
         if self._outputs is None:
             self._outputs = Outputs(self._root / "outputs", self._settings.docker.project)
-        self._outputs.write(snapshot, document)
+        self._outputs.write(snapshot, text)
 
     def _guarded(self, what: str, work: Callable[[], None]) -> None:
         try:
@@ -197,11 +201,11 @@ class Watch:
         try:
             window = self._settings.healing.rules.lmstudio_leaking.window
             self._healer.recall(seconds=max(window, HOUR))
-            last = [Snapshot.from_json(each) for each in self._journal.samples(since=time.time() - _FRESH)]
+            last = deque(self._journal.samples(since=time.time() - _FRESH), maxlen=1)
+            return Snapshot.from_json(last[0]) if last else None
         except (JournalError, ValueError) as error:
             self._complain("journal", str(error))
             return None
-        return last[-1] if last else None
 
     def _sample(self, before: Snapshot | None) -> None:
         """The sampler's thread. A bug in it ends the watch, rather than leave it blind."""
@@ -212,10 +216,12 @@ class Watch:
 
     def _sample_on(self, before: Snapshot | None) -> None:
         """One snapshot per interval; a late one puts off the next instead of doubling it."""
-        surveyed = -_SURVEY
+        surveyed, workers = -_SURVEY, self._workers
         while not self._stopping.is_set():
             began = time.monotonic()
-            before = take(self._settings, previous=before, unchanged=self._stream.unchanged_since)
+            before = take(
+                self._settings, previous=before, unchanged=self._stream.unchanged_since, workers=workers
+            )
             self._queue.put(before)
             if self._only != "lmstudio" and began - surveyed >= _SURVEY and before.docker.reachable:
                 surveyed = began

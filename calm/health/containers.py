@@ -28,7 +28,7 @@ TIMEOUT = 2
 STALE = 300.0
 """Seconds after which a container is inspected again although the list shows no change."""
 
-RELISTED = 30.0
+RELISTED = 60.0
 """Seconds after which the list is asked for again although no event has told of a change."""
 
 YOUNG = re.compile(r"second")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from http.client import HTTPConnection, HTTPException, HTTPSConnection, RemoteDisconnected
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from calm.health.model import Api, Endpoint, LoadedModel
 
@@ -44,7 +44,8 @@ class Answer:
 
 def http(name: str, url: str, *, timeout: float = TIMEOUT) -> Endpoint:
     """An HTTP end point: ok if its status and its body say so, or if it is alive and only wants a token."""
-    answer = _get(url, timeout=timeout)
+    with closing(_Talk(url, timeout=timeout)) as talk:
+        answer = talk.get()
     error = None if answer.needs_token else answer.error or _complaint(answer.body)
     return Endpoint(name=name, url=url, ok=error is None, latency_ms=answer.latency_ms, error=error)
 
@@ -69,14 +70,18 @@ def lmstudio(base: str, *, timeout: float = TIMEOUT) -> tuple[Endpoint, Api]:
     models come from ``/api/v1/models`` (0.4.0 and later), else from ``/api/v0/models``. ``LM_API_TOKEN`` of
     the environment is sent along if there is one.
     """
-    url = f"{base}/lmstudio-greeting"
-    greeting = _get(url, timeout=timeout, token=_token())
-    error = _not_lmstudio(greeting)
+    with closing(_Talk(base, timeout=timeout, token=_token())) as talk:
+        return _lmstudio(base, talk)
+
+
+def _lmstudio(base: str, talk: _Talk) -> tuple[Endpoint, Api]:
+    greeting = talk.get("/lmstudio-greeting", more=True)
+    error, url = _not_lmstudio(greeting), f"{base}/lmstudio-greeting"
     latency = greeting.latency_ms
     endpoint = Endpoint(name="lmstudio", url=url, ok=error is None, latency_ms=latency, error=error)
     if error is not None:
         return endpoint, Api(reachable=False, url=base, latency_ms=latency, error=error)
-    models, listing = _models(base, timeout)
+    models, listing = _models(talk)
     return endpoint, Api(
         reachable=True,
         url=base,
@@ -103,13 +108,13 @@ def _no_models(listing: Answer) -> str:
     return listing.error or "neither /api/v1/models nor /api/v0/models gave a list of models"
 
 
-def _models(base: str, timeout: float) -> tuple[tuple[LoadedModel, ...] | None, Answer]:
-    newer = _get(f"{base}/api/v1/models", timeout=timeout, token=_token())
+def _models(talk: _Talk) -> tuple[tuple[LoadedModel, ...] | None, Answer]:
+    newer = talk.get("/api/v1/models")
     if newer.needs_token or newer.status is None:
         return None, newer
     if (listed := _list(newer.body, "models")) is not None:
         return tuple(loaded for model in listed for loaded in _instances(model)), newer
-    older = _get(f"{base}/api/v0/models", timeout=timeout, token=_token())
+    older = talk.get("/api/v0/models")
     if (listed := _list(older.body, "data")) is not None:
         return tuple(_older(model) for model in listed if model.get("state") == "loaded"), older
     return None, older
@@ -151,39 +156,61 @@ def _ttl(entry: Mapping[str, Any]) -> float | None:
     return float(seconds) if isinstance(seconds, int | float) else None
 
 
-def _get(url: str, *, timeout: float, token: str | None = None) -> Answer:
-    # By the standard library, and no proxy of the environment: a client of a larger library takes longer to
-    # make than the question takes, every few seconds, and all that is asked here is this host's own.
-    headers = {"Accept": "application/json", "User-Agent": "calm"}
-    # One connection for each question, closed at once: one kept open looks like a client that is served.
-    headers |= {"Connection": "close"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    try:
-        connection, path = _connection(url, timeout)
-        with closing(connection):
+class _Talk:
+    """Questions to one server, over one connection while the server keeps it.
+
+    By the standard library, and no proxy of the environment: a client of a larger library takes longer to
+    make than the question takes, every few seconds, and all that is asked here is this host's own.
+    """
+
+    def __init__(self, base: str, *, timeout: float, token: str | None = None) -> None:
+        self._base, self._timeout = base, timeout
+        self._headers = {"Accept": "application/json", "User-Agent": "calm"}
+        self._headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        self._connection: HTTPConnection | None = None
+
+    def get(self, path: str = "", *, more: bool = False) -> Answer:
+        """Ask for ``path`` below the base.
+
+        Without ``more`` to come the server is told to hang up: a connection that it still holds open looks
+        like a client that is served.
+        """
+        headers = self._headers | ({} if more else {"Connection": "close"})
+        try:
+            parts = urlsplit(self._base + path)
+            if self._connection is None:
+                self._connection = _connection(parts, self._timeout)
             started = time.perf_counter()
-            connection.request("GET", path, headers=headers)
-            response = connection.getresponse()
+            self._connection.request("GET", _target(parts), headers=headers)
+            response = self._connection.getresponse()
             body = response.read()
-    except (HTTPException, OSError, ValueError) as error:
-        return Answer(latency_ms=None, error=_reason(error, timeout))
-    latency = round(1000 * (time.perf_counter() - started), 2)
-    good = 200 <= response.status < 300
-    return Answer(
-        latency_ms=latency,
-        status=response.status,
-        body=_body(body),
-        error=None if good else f"it answered with status {response.status}",
-    )
+        except (HTTPException, OSError, ValueError) as error:
+            self.close()
+            return Answer(latency_ms=None, error=_reason(error, self._timeout))
+        latency = round(1000 * (time.perf_counter() - started), 2)
+        good = 200 <= response.status < 300
+        return Answer(
+            latency_ms=latency,
+            status=response.status,
+            body=_body(body),
+            error=None if good else f"it answered with status {response.status}",
+        )
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
 
-def _connection(url: str, timeout: float) -> tuple[HTTPConnection, str]:
-    """A connection yet to be made, and what to ask it for. Raises ``ValueError`` if ``url`` is none."""
-    parts = urlsplit(url)
+def _connection(parts: SplitResult, timeout: float) -> HTTPConnection:
+    """A connection yet to be made. Raises ``ValueError`` if the address has no proper port."""
     host, port = parts.hostname or "", parts.port
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if parts.scheme == "https":
-        return HTTPSConnection(host, port, timeout=timeout, context=_certificates()), path
-    return HTTPConnection(host, port, timeout=timeout), path
+        return HTTPSConnection(host, port, timeout=timeout, context=_certificates())
+    return HTTPConnection(host, port, timeout=timeout)
+
+
+def _target(parts: SplitResult) -> str:
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
 def _token() -> str | None:

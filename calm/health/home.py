@@ -6,13 +6,14 @@ what cannot be read is ``None``.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from calm import jsonfile
 
 POINTER = ".lmstudio-home-pointer"
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
@@ -52,7 +53,7 @@ def find(configured: str | None = None, *, user_home: Path | None = None) -> Pat
     base = user_home or Path.home()
     if configured:
         return Path(configured).expanduser()
-    pointer = _text(base.resolve() / POINTER)
+    pointer = _text(base / POINTER)
     if pointer and pointer.strip():
         return Path(pointer.strip())
     cache = base / ".cache" / "lm-studio"
@@ -138,8 +139,8 @@ def _whole(value: object) -> int | None:
 def _json(path: Path) -> Mapping[str, Any]:
     """The mapping in a file, or an empty one: LM Studio may be writing it, or it holds something else."""
     try:
-        content = json.loads(_text(path) or "{}")
-    except ValueError:
+        content = jsonfile.read(path)
+    except (OSError, ValueError):
         return {}
     return content if isinstance(content, Mapping) else {}
 

@@ -7,6 +7,7 @@ the epoch, spans are seconds unless the name says ``ms``. CPU is in percent of *
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -249,6 +250,10 @@ class Snapshot:
         """The snapshot as ``calm snapshot --json`` prints it and the journal keeps it."""
         names = [each.name for each in fields(self) if each.name not in ("schema", "sample")]
         return {"schema": self.schema} | {name: _plain(getattr(self, name)) for name in names}
+
+    def to_text(self) -> str:
+        """The same in one line."""
+        return json.dumps(self.to_json(), separators=(",", ":"))
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Snapshot:

@@ -95,6 +95,12 @@ class Known:
         settled = self.read_at.now - self.process.created_at > SETTLED
         return settled and self.read_at.booted_at == now.booted_at and 0 <= now.now - self.read_at.now < STALE
 
+    def sure(self, now: Moment, clock: float) -> float:
+        """Until when (monotonic) it may be taken for the same without a look, if it is ``clock`` now."""
+        if self.interesting or not self.fresh(now):
+            return float("-inf")
+        return clock + min(SURE, STALE - (now.now - self.read_at.now))
+
     @property
     def running(self) -> bool:
         """Whether it has not ended since the table was read."""
@@ -132,12 +138,12 @@ def read(known: Table, *, interesting: Callable[[Process], bool]) -> dict[int, K
     table = {}
     for pid in psutil.pids():
         before = known.get(pid)
-        if before is not None and before.fresh(now) and not before.interesting and clock < before.sure_until:
+        if before is not None and clock < before.sure_until and before.read_at.booted_at == now.booted_at:
             table[pid] = before
             continue
         # A process that ends while it is looked at is no longer part of the table.
         with suppress(psutil.NoSuchProcess):
-            table[pid] = _again(before, now, clock) or _anew(pid, before, interesting, now)
+            table[pid] = _again(before, now, clock) or _anew(pid, before, interesting, now, clock)
     return table
 
 
@@ -147,13 +153,15 @@ def _again(before: Known | None, now: Moment, clock: float) -> Known | None:
         return None
     if before.interesting and seen.parent != before.process.parent:
         return None
-    return replace(before, sure_until=clock + SURE, seen=seen)
+    return replace(before, sure_until=before.sure(now, clock), seen=seen)
 
 
-def _anew(pid: int, before: Known | None, interesting: Callable[[Process], bool], now: Moment) -> Known:
+def _anew(
+    pid: int, before: Known | None, interesting: Callable[[Process], bool], now: Moment, clock: float
+) -> Known:
     seen = procfs.stat(pid)
     row = _row(psutil.Process(pid), before, interesting, now)
-    return replace(row, start=seen.start if seen else None, sure_until=time.monotonic() + SURE, seen=seen)
+    return replace(row, start=seen.start if seen else None, sure_until=row.sure(now, clock), seen=seen)
 
 
 def _row(

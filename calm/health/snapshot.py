@@ -32,7 +32,7 @@ from calm.health.model import (
     Snapshot,
     Watched,
 )
-from calm.health.parallel import together
+from calm.health.parallel import Workers, together
 from calm.health.processes import Known, Memories
 
 if TYPE_CHECKING:
@@ -75,18 +75,19 @@ def take(
     window: float = WINDOW,
     previous: Snapshot | None = None,
     unchanged: Callable[[float], bool] | None = None,
+    workers: Workers | None = None,
 ) -> Snapshot:
     """A snapshot of this host; what could not be measured is ``None`` in it, with a line in ``problems``.
 
     Without ``previous``, or with one that was read from JSON, CPU is measured over ``window`` seconds.
-    ``unchanged`` is as :func:`calm.health.containers.look` has it.
+    ``unchanged`` is as :func:`calm.health.containers.look` has it, ``workers`` are threads for all parts.
     """
     began, spent, taken_at = time.monotonic(), time.process_time(), time.time()
     before = previous.sample if previous is not None else None
     wait = partial(_wait, began, window)
     found = home.read(home.find(settings.lmstudio.home), default_port=settings.lmstudio.server.port)
     parts = _parts(settings, found, before, wait, unchanged)
-    done = together(parts, timeout=DEADLINE + window)
+    done = (workers.together if workers else together)(parts, timeout=DEADLINE + window)
 
     local, look = _taken(done, "processes", Local), _taken(done, "containers", containers.Look)
     docker = look.docker if look else Docker()

@@ -65,9 +65,23 @@ def _begin(journal: Journal, **changes: object) -> int:
 
 def test_a_sample_comes_back_as_it_went_in(opened: Open) -> None:
     journal = opened()
-    journal.add_sample(NOW, {"host": "a", "cpu": None})
+    journal.add_sample(NOW, json.dumps({"host": "a", "cpu": None}))
     assert list(journal.samples(since=NOW)) == [{"host": "a", "cpu": None}]
     assert list(journal.samples(since=NOW + 1)) == []
+
+
+def test_many_samples_come_in_their_order_and_each_once(opened: Open) -> None:
+    """More than are read at once, with many of one moment, written in another order."""
+    journal = opened()
+    moments = [NOW + number // 70 for number in range(500, 0, -1)]
+    for number, at in enumerate(moments):
+        journal.add_sample(at, json.dumps({"number": number, "at": at}))
+
+    read = list(journal.samples(since=NOW))
+
+    assert sorted(sample["number"] for sample in read) == list(range(500))
+    assert [sample["at"] for sample in read] == sorted(moments)
+    assert len(list(journal.samples(since=NOW + 3))) == sum(at >= NOW + 3 for at in moments)
 
 
 def test_a_remedy_is_remembered_before_it_is_finished_and_by_the_next_agent(
@@ -138,7 +152,7 @@ def test_applies_benchmarks_and_runs(opened: Open) -> None:
 
 def test_garbage_is_set_aside_and_said_so(tmp_path: Path, opened: Open, notices: list[str]) -> None:
     (tmp_path / "journal.db").write_bytes(b"no journal at all, " * 500)
-    opened().add_sample(NOW, {"host": "a"})
+    opened().add_sample(NOW, json.dumps({"host": "a"}))
     (aside,) = tmp_path.glob("journal.db.broken-*")
     assert aside.read_bytes().startswith(b"no journal at all")
     assert "damaged" in notices[0]
@@ -150,14 +164,14 @@ def test_a_file_that_breaks_while_it_is_used_is_set_aside(
 ) -> None:
     journal = opened()
     for number in range(200):
-        journal.add_sample(NOW + number, {"host": os.urandom(200).hex()})
+        journal.add_sample(NOW + number, json.dumps({"host": os.urandom(200).hex()}))
     journal._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     with (tmp_path / "journal.db").open("r+b") as file:
         file.seek(4096)
         file.write(b"\xff" * 40_000)
     fresh = opened()
     list(fresh.samples(since=0))
-    fresh.add_sample(NOW, {"host": "new"})
+    fresh.add_sample(NOW, json.dumps({"host": "new"}))
     assert [sample["host"] for sample in fresh.samples(since=0)] == ["new"]
     assert len(notices) == 1
 
@@ -173,14 +187,14 @@ def test_a_journal_of_a_newer_calm_is_left_alone(tmp_path: Path, opened: Open) -
 
 def test_a_full_disk_is_an_error_in_words_and_nothing_is_half_written(opened: Open) -> None:
     journal = opened()
-    journal.add_sample(NOW, {"host": "a"})
+    journal.add_sample(NOW, json.dumps({"host": "a"}))
     (pages,) = journal._db.execute("PRAGMA page_count").fetchone()
     # SQLite's own limit of pages fails just as a full disk does: "database or disk is full".
     journal._db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(JournalError, match="full"):
-        journal.add_sample(NOW + 1, {"host": os.urandom(200_000).hex()})
+        journal.add_sample(NOW + 1, json.dumps({"host": os.urandom(200_000).hex()}))
     journal._db.execute("PRAGMA max_page_count = 100000")
-    journal.add_sample(NOW + 2, {"host": "b"})
+    journal.add_sample(NOW + 2, json.dumps({"host": "b"}))
     assert [sample["host"] for sample in journal.samples(since=0)] == ["a", "b"]
 
 
@@ -218,10 +232,10 @@ def test_a_simulated_year_stays_far_below_100_megabytes(opened: Open, clock: Clo
     start, step = NOW, 300.0
     hourly = int(366 * DAY / 3600)
     for hour in range(hourly):
-        journal.add_sample(start + hour * 3600, document)
+        journal.add_sample(start + hour * 3600, body)
     clock.now = start + 366 * DAY
     for number in range(int(DAY / step)):
-        journal.add_sample(clock.now - DAY + number * step, document)
+        journal.add_sample(clock.now - DAY + number * step, body)
     journal.prune()
     kept = len(list(journal.samples(since=0)))
     assert 366 * 24 <= kept < 366 * 24 + 400
@@ -233,7 +247,7 @@ def test_thinning_keeps_one_per_slice_and_gives_the_space_back(opened: Open, clo
     journal = opened()
     journal._db.execute("PRAGMA synchronous = OFF")
     for number in range(2880):
-        journal.add_sample(NOW + number * 30, {"noise": os.urandom(2000).hex()})
+        journal.add_sample(NOW + number * 30, json.dumps({"noise": os.urandom(2000).hex()}))
     before = journal.size_bytes()
     clock.now = NOW + 3 * DAY
     journal.prune()

@@ -20,8 +20,8 @@ def _lines(path: Path) -> list[dict[str, object]]:
 def test_a_line_in_each_log_and_the_latest_metrics(tmp_path: Path) -> None:
     written = outputs.Outputs(tmp_path / "outputs", PROJECT)
     first, second = snapshot(instance()), snapshot(instance(), instance(200), at=NOW + 30)
-    written.write(first, first.to_json())
-    written.write(second, second.to_json())
+    written.write(first, first.to_text())
+    written.write(second, second.to_text())
     written.close()
     lmstudio = _lines(tmp_path / "outputs" / "lm_studio_monitoring.log")
     assert [line["instances"] for line in lmstudio] == [1, 2]
@@ -85,7 +85,7 @@ def test_logs_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     written = outputs.Outputs(tmp_path, PROJECT)
     for number in range(60):
         seen = snapshot(instance(), at=NOW + number)
-        written.write(seen, seen.to_json())
+        written.write(seen, seen.to_text())
     written.close()
     logs = sorted(path.name for path in tmp_path.glob("lm_studio_monitoring.log*"))
     assert logs == [f"lm_studio_monitoring.log{end}" for end in ("", ".1", ".2", ".3")]
@@ -96,4 +96,4 @@ def test_a_failing_disk_raises(tmp_path: Path) -> None:
     written = outputs.Outputs(tmp_path / "outputs", PROJECT)
     (tmp_path / "outputs" / "lm_studio_monitoring.log").mkdir()
     with pytest.raises(OSError, match="directory"):
-        written.write(snapshot(), {})
+        written.write(snapshot(), "{}")

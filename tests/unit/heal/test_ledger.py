@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,7 @@ def test_a_journal_that_cannot_be_written_is_told_once_and_acts_are_kept_in_memo
     journal._db.execute(f"PRAGMA max_page_count = {pages}")
     while True:
         try:
-            journal.add_sample(times.wall, {"fill": list(range(1000))})
+            journal.add_sample(times.wall, json.dumps({"fill": list(range(1000))}))
         except Exception:
             break
     clock = times.clock()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from calm.health.parallel import together
+from calm.health.parallel import Workers, together
 
 
 def test_each_gives_its_value_its_error_or_its_delay() -> None:
@@ -31,3 +31,39 @@ def test_they_run_at_the_same_time() -> None:
     done = together({name: lambda: meeting.wait(5) for name in "abc"}, timeout=5)
 
     assert sorted(done.values()) == [0, 1, 2]
+
+
+def test_workers_are_used_again_and_a_hanging_one_is_replaced() -> None:
+    workers, never = Workers(), threading.Event()
+
+    def who() -> int:
+        time.sleep(0.01)
+        return threading.get_ident()
+
+    first = workers.together(dict.fromkeys("abc", who), timeout=5)
+    second = workers.together(dict.fromkeys("abc", who), timeout=5)
+    stuck = workers.together({"stuck": never.wait, "a": who}, timeout=0.2)
+    third = workers.together(dict.fromkeys("abc", who), timeout=5)
+    never.set()
+    workers.close()
+
+    assert len(set(first.values())) == 3
+    assert set(second.values()) == set(first.values())
+    assert isinstance(stuck["stuck"], TimeoutError)
+    assert len(set(third.values())) == 3
+    assert len(set(third.values()) - set(first.values())) == 1
+
+
+def test_no_worker_outlives_its_owner() -> None:
+    before = threading.active_count()
+
+    together({name: lambda: None for name in "abc"}, timeout=5)
+
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_nothing_to_measure_takes_no_time() -> None:
+    assert together({}, timeout=60) == {}
