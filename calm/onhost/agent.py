@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from typing import Any
 
 LEAST = (3, 11)
@@ -61,9 +62,11 @@ def _python(named: str | None) -> dict[str, Any] | None:
 
 
 def _version(path: str) -> tuple[int, ...] | None:
+    if sys.executable and os.path.realpath(path) == os.path.realpath(sys.executable):
+        return sys.version_info[:3]
     code = "import sys; print(*sys.version_info[:3])"
     try:
-        answer = subprocess.run([path, "-I", "-c", code], capture_output=True, timeout=5, check=True)
+        answer = subprocess.run([path, "-I", "-S", "-c", code], capture_output=True, timeout=5, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return tuple(int(number) for number in answer.stdout.split())

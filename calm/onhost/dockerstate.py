@@ -1,7 +1,7 @@
 """What the Docker Engine knows of the stack: containers, volumes, networks, images. Reads only.
 
-Everything is asked over the socket, and at once where it waits. Docker's events show nothing of it but the
-two commands that read the running values of redis and postgres (`running.py`).
+Everything is asked over the socket, and at once where it waits. Docker's events show nothing of it but, where
+the values of redis and postgres are to be had in no other way (`running.py`), a command in their containers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from functools import partial
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import quote
 
 from calm.onhost import running
@@ -64,35 +64,31 @@ class Asked(NamedTuple):
         )
 
 
-def begin(part: dict[str, Any], masker: Masker, redis_password: str = "") -> Callable[[], dict[str, Any]]:
+def begin(part: dict[str, Any], masker: Masker, passwords: Mapping[str, str]) -> Callable[[], dict[str, Any]]:
     """Ask the engine; what takes long, the commands in containers, goes on after this has returned.
 
     What comes back waits for it and gives ``docker``, ``containers``, ``volumes``, ``networks``, ``images``,
     ``image_env`` and ``running`` of the answer. ``masker`` has learned the containers' secrets by then, so
-    that what is read meanwhile is masked with them. ``redis_password`` is the host's, for a redis that was
-    told it while its container holds the old one.
+    that what is read meanwhile is masked with them. ``passwords`` are those that the host keeps, by server.
     """
     asked = Asked.of(part)
+    # A process: on some hosts it takes longer than all questions to the engine.
+    compose = started({"compose": compose_version})
     try:
         engine = Engine.found()
         quick = _quick(engine, asked)
     except UnavailableError as refusal:
-        return partial(_unavailable, refusal)
+        return partial(_unavailable, refusal, compose)
     inspected = quick["containers"][1]
-    slow = started(
-        {
-            "running": lambda: _values(engine, asked, inspected, redis_password),
-            "compose": compose_version,
-        }
-    )
+    values = started({"running": lambda: _values(engine, asked, inspected, passwords)})
     for one in inspected:
         learn_secrets(one, masker)
-    return partial(_answer, engine, asked, masker, quick, slow)
+    return partial(_answer, engine, asked, masker, quick, compose, values)
 
 
-def _unavailable(refusal: UnavailableError) -> dict[str, Any]:
+def _unavailable(refusal: UnavailableError, compose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     answer = nothing(refusal.status, str(refusal))
-    answer["docker"]["compose"] = compose_version() if answer["docker"]["command"] else None
+    answer["docker"]["compose"] = compose()["compose"] if answer["docker"]["command"] else None
     return answer
 
 
@@ -110,12 +106,17 @@ def _quick(engine: Engine, asked: Asked) -> dict[str, Any]:
 
 
 def _answer(
-    engine: Engine, asked: Asked, masker: Masker, quick: dict[str, Any], slow: Callable[[], dict[str, Any]]
+    engine: Engine,
+    asked: Asked,
+    masker: Masker,
+    quick: dict[str, Any],
+    compose: Callable[[], dict[str, Any]],
+    running_values: Callable[[], dict[str, Any]],
 ) -> dict[str, Any]:
     try:
-        found = {**quick, **slow()}
+        found = {**quick, **compose(), **running_values()}
     except UnavailableError as refusal:
-        return _unavailable(refusal)
+        return _unavailable(refusal, compose)
     listed, inspected = found["containers"]
     values = found["running"]
     return {
@@ -228,7 +229,9 @@ def _look(engine: Engine, identity: str) -> Callable[[], Any]:
     return look
 
 
-def _values(engine: Engine, asked: Asked, inspected: list[Any], spare: str) -> dict[str, Any]:
+def _values(
+    engine: Engine, asked: Asked, inspected: list[Any], passwords: Mapping[str, str]
+) -> dict[str, Any]:
     """The running values asked for, by service, each from the server in its container."""
     by_name = {one["Name"].lstrip("/"): one for one in inspected}
 
@@ -237,7 +240,7 @@ def _values(engine: Engine, asked: Asked, inspected: list[Any], spare: str) -> d
         if one is None:
             return {"error": f"the container {spec['container']} does not exist"}
         try:
-            return running.read(name, engine, one, spec, spare)
+            return running.read(name, engine, one, spec, passwords)
         except RefusedError as refusal:
             return {"error": str(refusal)}
 

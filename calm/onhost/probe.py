@@ -76,7 +76,8 @@ def _docker(part: dict[str, Any], masker: Masker, root: Root) -> Callable[[], di
         return dockerless.nothing
     from calm.onhost import dockerstate
 
-    return dockerstate.begin(part, masker, values_of(root, ("redis_password",)).get("redis_password", ""))
+    kept = values_of(root, ("redis_password", "postgres_password"))
+    return dockerstate.begin(part, masker, {name.partition("_")[0]: value for name, value in kept.items()})
 
 
 def _documents(request: dict[str, Any]) -> dict[str, Any]:

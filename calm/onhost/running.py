@@ -1,6 +1,7 @@
 """The values that redis and postgres run with, and how they are reached: commands in their containers.
 
-A command's argv shows in Docker's events, so it holds names alone; passwords and statements go by stdin.
+What only reads is asked over the published ports first (`direct.py`). A command's argv shows in Docker's
+events, so it holds names alone; passwords and statements go by stdin.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Mapping
 
+from calm.onhost import direct
+from calm.onhost.direct import DirectError
 from calm.onhost.errors import RefusedError
 
 if TYPE_CHECKING:
@@ -46,16 +49,32 @@ SELECT json_build_object(
 
 
 def read(
-    name: str, engine: Engine, inspected: Mapping[str, Any], spec: Mapping[str, Any], spare: str
+    name: str,
+    engine: Engine,
+    inspected: Mapping[str, Any],
+    spec: Mapping[str, Any],
+    passwords: Mapping[str, str],
 ) -> dict[str, Any]:
-    """``{"parameters": {…}}`` and more of one server, or ``{"error": …}`` if it is not running."""
+    """``{"parameters": {…}}`` and more of one server, or ``{"error": …}`` if it is not running.
+
+    ``passwords`` are those that this host keeps, by server.
+    """
     state = inspected["State"]["Status"]
     if state != "running":
         return {"error": f"the container {spec['container']} is {state}"}
     if name == "redis":
-        parameters = redis_get(engine, inspected, spec["parameters"], spare)
+        parameters = _redis_values(engine, inspected, spec["parameters"], passwords.get("redis", ""))
         return {"container": inspected["Id"], "parameters": parameters}
-    return _postgres(engine, inspected, spec)
+    return _postgres(engine, inspected, spec, passwords.get("postgres", ""))
+
+
+def _redis_values(
+    engine: Engine, inspected: Mapping[str, Any], names: list[str], password: str
+) -> dict[str, str | None]:
+    try:
+        return direct.redis(direct.place(engine, inspected, direct.REDIS_PORT), password, names)
+    except DirectError:
+        return redis_get(engine, inspected, names, password)
 
 
 def redis_get(
@@ -136,11 +155,18 @@ def argument(inspected: Mapping[str, Any], name: str) -> str | None:
     return next((value for key, _, value in pairs if key == variable[1]), None)
 
 
-def _postgres(engine: Engine, inspected: Mapping[str, Any], spec: Mapping[str, Any]) -> dict[str, Any]:
+def _postgres(
+    engine: Engine, inspected: Mapping[str, Any], spec: Mapping[str, Any], password: str
+) -> dict[str, Any]:
     names = ", ".join(literal(name) for name in spec["parameters"]) or "''"
     user, database = spec["user"], spec["database"]
     statement = _VALUES.format(names=names, user=literal(user), database=literal(database))
-    found = json.loads(psql(engine, inspected, user, database, statement))
+    try:
+        place = direct.place(engine, inspected, direct.POSTGRES_PORT)
+        said = direct.postgres(place, user, database, password, statement)
+    except DirectError:
+        said = psql(engine, inspected, user, database, statement)
+    found = json.loads(said)
     return {
         "container": inspected["Id"],
         "version": found["version"],
