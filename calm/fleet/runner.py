@@ -13,7 +13,9 @@ os.environ.setdefault("PYINFRA_PROGRESS", "off")
 
 import pyinfra_cli  # noqa: F401, I001  # first: it lets gevent patch the standard library
 
+import importlib
 import logging
+import pkgutil
 import re
 import time
 from collections.abc import Callable, Iterable
@@ -36,6 +38,7 @@ from pyinfra_cli.exceptions import UnexpectedExternalError
 from pyinfra_cli.inventory import make_inventory
 from pyinfra_cli.util import load_deploy_file
 
+import calm.drift
 from calm.fleet import board as boards
 from calm.fleet import connection, pushed
 from calm.fleet.board import Pass
@@ -272,8 +275,17 @@ def _state(target: Target, inventory: Inventory, hosts: list[Host]) -> State:
 
 def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
+    ahead = gevent.spawn(_load_ahead)
     with suppress(PyinfraError):
         connect_all(state)
+    ahead.kill()
+
+
+def _load_ahead() -> None:
+    """Load what comparing needs while connections wait for their hosts; the rest is loaded when needed."""
+    for module in pkgutil.iter_modules(calm.drift.__path__, "calm.drift."):
+        importlib.import_module(module.name)
+        gevent.sleep(0)
 
 
 def _lock(state: State, board: boards.Board, target: Target) -> None:

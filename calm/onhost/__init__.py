@@ -27,7 +27,7 @@ if sys.version_info < {oldest!r}:
           % sys.version_info[:2])
     sys.exit(0)
 import binascii, json, zlib
-from importlib.machinery import ModuleSpec
+ModuleSpec = type(json.__spec__)  # importlib has it by name, and costs a host 5 ms
 SOURCES = json.loads(zlib.decompress(binascii.a2b_base64({sources})))
 class Bundle:
     @staticmethod
@@ -42,6 +42,7 @@ class Bundle:
         path = module.__name__.replace(".", "/") + ".py"
         exec(compile(SOURCES[module.__name__], path, "exec", dont_inherit=True), module.__dict__)
 sys.meta_path.insert(0, Bundle)
+sys.modules["ssl"] = None  # what needs TLS goes by the docker command, and http.client would load it
 """
 
 _BOOT_HERE = """\

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from typing import Any
+
+from calm.onhost.programs import on_path
 
 LEAST = (3, 11)
 NAMES = ("python3.14", "python3.13", "python3.12", "python3.11", "python3")
@@ -25,7 +26,7 @@ def read(part: dict[str, Any], root: str) -> dict[str, Any]:
         "release": installed.get("release"),
         "broken": _broken(folder, installed),
         "python": _python(part.get("python")),
-        "uv": shutil.which("uv"),
+        "uv": on_path("uv"),
     }
 
 
@@ -54,7 +55,7 @@ def _broken(folder: str, installed: dict[str, Any]) -> str | None:
 
 def _python(named: str | None) -> dict[str, Any] | None:
     for name in [named] if named else NAMES:
-        path = shutil.which(os.path.expanduser(name))
+        path = on_path(os.path.expanduser(name))
         version = _version(path) if path else None
         if version and version >= LEAST:
             return {"path": path, "version": ".".join(map(str, version))}

@@ -85,7 +85,11 @@ def postgres(at: Place, user: str, database: str, password: str, statement: str)
 def _connected(at: Place) -> Iterator[tuple[socket.socket, IO[bytes]]]:
     try:
         with contextlib.ExitStack() as held:
-            connection = held.enter_context(socket.create_connection((at.host, at.port), SECONDS))
+            family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
+            # Not by create_connection, which loads the tables of international names first: 20 ms.
+            connection = held.enter_context(socket.socket(family))
+            connection.settimeout(SECONDS)
+            connection.connect((at.host, at.port))
             yield connection, held.enter_context(connection.makefile("rb"))
     except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
         raise DirectError(f"no proper answer ({type(error).__name__})") from None

@@ -6,15 +6,14 @@ crontab or a unit may hold a password.
 
 from __future__ import annotations
 
-import calendar
-import csv
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from typing import Any
+
+from calm.onhost.programs import on_path
 
 UNIT_MARK = "[X-Calm]"
 CRON_MARK = re.compile(rb"(?:^|\s)CALM_SCHEDULE=([a-z0-9-]+)(?=\s)")
@@ -91,12 +90,12 @@ def _facts() -> dict[str, Any]:
         "uid": os.getuid() if hasattr(os, "getuid") else None,
         "user": os.environ.get("LOGNAME") or os.environ.get("USER"),
         "wsl": wsl,
-        "systemd": booted and shutil.which("systemctl") is not None,
+        "systemd": booted and on_path("systemctl") is not None,
         "user_manager": booted and output(["systemctl", "--user", "show-environment"]) is not None,
         "linger": _lingers() if booted else None,
-        "crontab": shutil.which("crontab"),
+        "crontab": on_path("crontab"),
         "cron_running": _cron_runs(),
-        "launchctl": shutil.which("launchctl"),
+        "launchctl": on_path("launchctl"),
         "schtasks": schtasks,
         "distribution": _distribution() if wsl else None,
         "windows_user": _windows_user() if schtasks else None,
@@ -115,7 +114,7 @@ def _is_wsl() -> bool:
 
 def _schtasks() -> str | None:
     usual = "/mnt/c/Windows/System32/schtasks.exe"
-    return shutil.which("schtasks.exe") or (usual if os.path.exists(usual) else None)
+    return on_path("schtasks.exe") or (usual if os.path.exists(usual) else None)
 
 
 def _distribution() -> str | None:
@@ -204,6 +203,8 @@ def seconds(stamp: str | None) -> float | None:
 
     ``--timestamp=unix`` does not reach the times of timers (systemd 252).
     """
+    import calendar
+
     try:
         return float(calendar.timegm(time.strptime(stamp or "", "%a %Y-%m-%d %H:%M:%S UTC")))
     except ValueError:
@@ -280,6 +281,8 @@ def _plist(path: str) -> dict[str, Any]:
 def _tasks(schtasks: str) -> dict[str, Any]:
     """Our folder's tasks. The columns' names are in Windows' language, their order is not."""
     listed = output([schtasks, "/Query", "/FO", "CSV", "/NH"], cwd=windows_folder()) or ""
+    import csv
+
     rows = [row for row in csv.reader(listed.splitlines()) if row and row[0].lower().startswith(TASK_FOLDER)]
     return {row[0][len(TASK_FOLDER) :]: _task(schtasks, row) for row in rows}
 
