@@ -9,14 +9,12 @@ from __future__ import annotations
 import os
 import statistics
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import lab, results
 from bench.link import Link, link
-from tests.fleet.machines import Fleet, start_all
-from tests.lab import hosts, leftovers
+from tests.fleet.machines import Fleet
 
 SECONDS = 0.020
 NOTHING, ONE, PLAN = "empty pyinfra deploy", "pyinfra, one command", "calm plan, nothing to do"
@@ -27,20 +25,12 @@ _TURNS = 7
 
 def measure() -> str:
     """The ratios and round trips, as a table."""
-    name = f"{leftovers.PREFIX}delay"
-    with lab.lab_engine() as engine, tempfile.TemporaryDirectory(prefix="calm-bench-delay-") as folder:
-        key = hosts.key_pair(Path(folder, "keys"))
-        try:
-            (host,) = start_all(engine, {"far": name}, key=key).values()
-            fleet = Fleet(folder=Path(folder), key=key, whole={"far": host})
-            fleet.add("far", host.address)
-            fleet.apply()
-            with link(host.address, seconds=SECONDS) as far:
-                fleet.add("far", "127.0.0.1", ssh_port=far.port)
-                far.round_trips()  # ssh-keyscan's
-                return _table(fleet, far)
-        finally:
-            hosts.destroy(engine, name)
+    with lab.fleet("delay", 1) as fleet:
+        ((name, host),) = fleet.whole.items()
+        with link(host.address, seconds=SECONDS) as far:
+            fleet.add(name, "127.0.0.1", ssh_port=far.port)
+            far.round_trips()  # ssh-keyscan's
+            return _table(fleet, far)
 
 
 def _table(fleet: Fleet, far: Link) -> str:
@@ -76,9 +66,10 @@ def _row(what: str, took: Mapping[str, Sequence[float]], trips: int) -> tuple[st
 
 
 def _argvs(fleet: Fleet) -> dict[str, list[str]]:
-    data = {key: value for key, value in fleet.data["far"].items() if key.startswith("ssh_")}
+    ((name, given),) = fleet.data.items()
+    data = {key: value for key, value in given.items() if key.startswith("ssh_")}
     inventory = fleet.folder / "far.py"
-    inventory.write_text(f"hosts = {[('far', data)]!r}\n")
+    inventory.write_text(f"hosts = {[(name, data)]!r}\n")
     empty, one = fleet.folder / "empty.py", fleet.folder / "one.py"
     empty.write_text("")
     one.write_text("from pyinfra.operations import server\nserver.shell(name='one', commands=['true'])\n")

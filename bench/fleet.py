@@ -11,13 +11,12 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import lab, results
-from tests.fleet.machines import Fleet, counted, start_all
-from tests.lab import hosts, leftovers
+from tests.fleet.machines import Fleet, counted
 
 PEERS = Path(__file__).with_name("peers")
 CACHE = Path("~/.cache/calm-bench/ansible").expanduser()
@@ -30,19 +29,8 @@ _TURNS = 5
 
 def measure(number: int) -> str:
     """Medians at one host and at ``number``, as a table."""
-    names = {f"gpu-{index}": f"{leftovers.PREFIX}fleet-{index}" for index in range(1, number + 1)}
-    with lab.lab_engine() as engine, tempfile.TemporaryDirectory(prefix="calm-bench-fleet-") as folder:
-        key = hosts.key_pair(Path(folder, "keys"))
-        try:
-            machines = start_all(engine, names, key=key, deadline_s=60 + 30 * number)
-            fleet = Fleet(folder=Path(folder), key=key, whole=machines)
-            for name, host in machines.items():
-                fleet.add(name, host.address)
-            fleet.apply()
-            return _table(fleet, number)
-        finally:
-            for name in names.values():
-                hosts.destroy(engine, name)
+    with lab.fleet("fleet", number) as fleet:
+        return _table(fleet, number)
 
 
 def _table(fleet: Fleet, number: int) -> str:
@@ -57,7 +45,7 @@ def _table(fleet: Fleet, number: int) -> str:
     took = {count: _turns(_argvs(fleet, count), environment) for count in dict.fromkeys((1, number))}
     first = next(iter(fleet.whole.values()))
     cost = {
-        name: counted(first, lambda argv=argv: lab.seconds(argv, environment))
+        name: counted(first, partial(lab.seconds, argv, environment))
         for name, argv in commands.items()
         if name != "Ansible"
     }

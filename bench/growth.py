@@ -23,9 +23,9 @@ from bench import lab, results
 from calm.drift.host import request
 from calm.onhost import script
 from calm.settings import Settings
-from tests.fleet.machines import SETTINGS, Fleet, start_all
+from tests.fleet.machines import SETTINGS, Fleet
 from tests.integration.stack import CHECKOUT
-from tests.lab import hosts, leftovers
+from tests.lab import hosts
 from tests.operations.fleet import PROBE
 
 REAL = (1, 2, 4, 8)
@@ -107,21 +107,10 @@ def _growth(costs: Sequence[Cost]) -> str:
 
 def _real(most: int) -> tuple[list[Cost], str]:
     """The costs at real hosts, and what one of them answers to the probe."""
-    names = {f"gpu-{index}": f"{leftovers.PREFIX}growth-{index}" for index in range(1, most + 1)}
-    with lab.lab_engine() as engine, tempfile.TemporaryDirectory(prefix="calm-bench-growth-") as folder:
-        key = hosts.key_pair(Path(folder, "keys"))
-        try:
-            machines = start_all(engine, names, key=key, deadline_s=60 + 30 * most)
-            fleet = Fleet(folder=Path(folder), key=key, whole=machines)
-            for name, host in machines.items():
-                fleet.add(name, host.address)
-            fleet.apply()
-            numbers = [number for number in REAL if number <= most]
-            costs = [_at("real", number, _limited(fleet, number), fleet.environment()) for number in numbers]
-            return costs, _answer(next(iter(machines.values())))
-        finally:
-            for name in names.values():
-                hosts.destroy(engine, name)
+    with lab.fleet("growth", most) as fleet:
+        numbers = [number for number in REAL if number <= most]
+        costs = [_at("real", number, _limited(fleet, number), fleet.environment()) for number in numbers]
+        return costs, _answer(next(iter(fleet.whole.values())))
 
 
 def _limited(fleet: Fleet, number: int) -> list[str]:

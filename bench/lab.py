@@ -13,8 +13,9 @@ from typing import Any
 
 os.environ["CALM_PLAIN"] = "1"  # the command as users have it, in a process of its own
 
+from tests.fleet.machines import Fleet, start_all
 from tests.integration.stack import Stack
-from tests.lab import engine, images, leftovers
+from tests.lab import engine, hosts, images, leftovers
 from tests.lab.ports import free_ports
 
 
@@ -46,6 +47,24 @@ def stack(running: engine.Engine, name: str, **settings: Any) -> Iterator[Stack]
             yield made
         finally:
             made.sweep()
+
+
+@contextmanager
+def fleet(name: str, number: int) -> Iterator[Fleet]:
+    """So many real hosts with systemd, sshd and an engine of their own, converged; gone at the end."""
+    names = {f"gpu-{index}": f"{leftovers.PREFIX}{name}-{index}" for index in range(1, number + 1)}
+    with lab_engine() as running, tempfile.TemporaryDirectory(prefix=f"calm-bench-{name}-") as folder:
+        key = hosts.key_pair(Path(folder, "keys"))
+        try:
+            machines = start_all(running, names, key=key, deadline_s=60 + 30 * number)
+            made = Fleet(folder=Path(folder), key=key, whole=machines)
+            for host, machine in machines.items():
+                made.add(host, machine.address)
+            made.apply()
+            yield made
+        finally:
+            for container in names.values():
+                hosts.destroy(running, container)
 
 
 def environment(of: Stack) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from calm.desired.engine import LEAST_COMPOSE, LEAST_ENGINE, version
 from calm.drift.model import Context, Refusal
 
-_DOWN = {
+_DOWN = {  # what happened, where the host itself does not say it, and what to do
     "down": (
         "The Docker Engine does not answer",
         "Start it (systemctl start docker, or Docker Desktop), then plan again.",
@@ -39,8 +39,8 @@ def refusal(context: Context) -> Refusal | None:
     docker = context.state["docker"]
     if docker["status"] != "answers":
         message, hint = _DOWN[docker["status"]]
-        said = f": {docker['error']}" if docker.get("error") else ""
-        return Refusal(message=f"{message}{said}.".replace("..", "."), hint=hint)
+        said = docker.get("error") or message
+        return Refusal(message=f"{said[0].upper()}{said[1:]}.", hint=hint)
     if not _command(docker):
         return Refusal(
             message="The Docker Engine answers, but there is no docker command.",

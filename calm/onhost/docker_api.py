@@ -24,6 +24,7 @@ CALL_SECONDS = 10.0
 """How long a call may take unless its caller says otherwise."""
 
 _START = "start it (Docker Desktop, or `systemctl start docker`) and run again"
+_JOIN = "add the user to the group docker (`sudo usermod -aG docker $USER`, then log in again) or run as root"
 
 
 class Endpoint(NamedTuple):
@@ -166,9 +167,9 @@ class Engine:
         """The engine of this host. Raises `UnavailableError` with what to do."""
         command, endpoint = docker_command(), find_endpoint()
         if endpoint is None and command is None:
-            raise UnavailableError("absent", "there is no Docker on this host: install Docker and run again")
+            raise UnavailableError("absent", "there is no Docker on this host", "install it and run again")
         if endpoint is None:
-            raise UnavailableError("down", f"Docker Engine is not running: {_START}")
+            raise UnavailableError("down", "the Docker Engine is not running", _START)
         return cls(endpoint, command)
 
     def get(self, path: str, timeout: float = CALL_SECONDS, **query: Any) -> Any:
@@ -247,29 +248,21 @@ class Engine:
         try:
             return do(connection)
         except PermissionError:
-            raise UnavailableError("denied", self._denied()) from None
+            what = f"this user has no right to the Docker Engine's socket {self.endpoint.address}"
+            raise UnavailableError("denied", what, _JOIN) from None
         except (FileNotFoundError, ConnectionRefusedError):
-            reason = f"Docker Engine does not answer at {self._where()}: {_START}"
-            raise UnavailableError("down", reason) from None
+            raise self._down("does not answer at {where}") from None
         except socket.timeout:
-            raise UnavailableError(
-                "down", f"Docker Engine gave no answer within {timeout:g} s: {_START}"
-            ) from None
+            raise self._down(f"gave no answer within {timeout:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = f"Docker Engine broke off at {self._where()} ({type(error).__name__}): {_START}"
-            raise UnavailableError("down", reason) from None
+            raise self._down(f"broke off at {{where}} ({type(error).__name__})") from None
         finally:
             with contextlib.suppress(OSError):
                 connection.close()
 
-    def _where(self) -> str:
-        return self.endpoint.address
-
-    def _denied(self) -> str:
-        return (
-            f"this user has no right to Docker's socket {self._where()}: add the user to the group docker"
-            " (`sudo usermod -aG docker $USER`, then log in again) or run as root"
-        )
+    def _down(self, did: str) -> UnavailableError:
+        what = f"the Docker Engine {did}".replace("{where}", self.endpoint.address)
+        return UnavailableError("down", what, _START)
 
 
 def _plain(value: Any) -> Any:

@@ -87,7 +87,7 @@ def begin(part: dict[str, Any], masker: Masker, passwords: Mapping[str, str]) ->
 
 
 def _unavailable(refusal: UnavailableError, compose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    answer = nothing(refusal.status, str(refusal))
+    answer = nothing(refusal.status, refusal.what)
     answer["docker"]["compose"] = compose()["compose"] if answer["docker"]["command"] else None
     return answer
 

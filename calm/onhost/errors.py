@@ -14,11 +14,14 @@ class LeadsOutError(RefusedError):
 
 
 class UnavailableError(RefusedError):
-    """The Docker Engine does not answer. ``status`` is ``down``, ``denied`` or ``absent``."""
+    """The Docker Engine does not answer: ``what`` happened, and its text says what to do, too.
 
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    ``status`` is ``down``, ``denied`` or ``absent``.
+    """
+
+    def __init__(self, status: str, what: str, advice: str) -> None:
+        super().__init__(f"{what}: {advice}")
+        self.status, self.what = status, what
 
 
 class EngineRefusalError(RefusedError):

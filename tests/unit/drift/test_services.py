@@ -569,7 +569,12 @@ class Broken:
 
 
 BROKEN = (
-    Broken(name="down", docker={"status": "down", "error": "connection refused"}, says="does not answer"),
+    Broken(name="down", docker={"status": "down", "error": None}, says="The Docker Engine does not answer."),
+    Broken(
+        name="down, as the host says it",
+        docker={"status": "down", "error": "the Docker Engine does not answer at /run/docker.sock"},
+        says="The Docker Engine does not answer at /run/docker.sock.",
+    ),
     Broken(name="denied", docker={"status": "denied"}, says="no right"),
     Broken(name="no command", docker={"command": None}, says="no docker command"),
     Broken(name="no compose", docker={"compose": None}, says="Compose plugin is missing"),
@@ -586,6 +591,7 @@ def test_an_engine_that_cannot_be_used_is_refused_once(broken: Broken) -> None:
     refusal = piece.resources[0].refused
     assert refusal is not None
     assert broken.says in refusal.message
+    assert refusal.message.count("does not answer") <= 1
     assert refusal.hint
     assert {left.id for left in piece.left_out} >= {"service:postgres", "service:redis", "service:agent-api"}
     assert piece.record["services"] == CONVERGED.record["services"]

@@ -172,7 +172,7 @@ def test_docker_that_does_not_answer_is_a_status(tmp_path: Path) -> None:
         write(tmp_path / "plain")
         answer = probe(tmp_path, {"DOCKER_HOST": f"unix://{tmp_path}/{name}"}, docker={"enabled": "auto"})
         assert answer["docker"]["status"] == status
-        assert "start it" in answer["docker"]["error"]
+        assert answer["docker"]["error"].startswith("the Docker Engine ")
         assert answer["containers"] == []
 
 
@@ -206,7 +206,7 @@ def test_a_socket_without_the_right_to_it_is_denied(tmp_path: Path) -> None:
         )
     found = parse(done.stdout)["docker"]
     assert found["status"] == "denied"
-    assert "usermod -aG docker" in found["error"]
+    assert found["error"] == f"this user has no right to the Docker Engine's socket {path}"
 
 
 @pytest.mark.parametrize(
