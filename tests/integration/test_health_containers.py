@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -204,6 +205,35 @@ def _memory(status: str, *, age: float = 1.0, stuck: bool = False) -> Memory:
         stuck=stuck,
     )
     return Memory(containers={"a": kept}, listed_at=now - age, version="1", asked_at=now)
+
+
+def test_while_nothing_has_changed_containers_are_sampled_and_not_listed(
+    run: Callable[..., str], engine: Engine
+) -> None:
+    """A new name that nobody tells of shows whether the list was asked for."""
+    name = run("settled")
+    memory = containers.look().memory
+    assert memory is not None
+    settled = replace(memory, containers={each: _aged(kept) for each, kept in memory.containers.items()})
+    engine.docker("rename", name, f"{name}-renamed")
+    try:
+        untold = containers.look(settled, unchanged=lambda _: True)
+        told = containers.look(settled, unchanged=lambda _: False)
+    finally:
+        engine.docker("rename", f"{name}-renamed", name)
+
+    assert name in (seen := {each.name: each for each in untold.containers or ()})
+    assert f"{name}-renamed" in {each.name for each in told.containers or ()}
+    assert seen[name].cpu_percent is not None
+    assert untold.memory is not None
+    assert untold.memory.listed_at == memory.listed_at
+    assert told.memory is not None
+    assert told.memory.listed_at > memory.listed_at
+
+
+def _aged(kept: Kept) -> Kept:
+    """As a container that was started long ago is listed."""
+    return replace(kept, listed={**kept.listed, "Status": "Up 5 minutes"})
 
 
 def test_the_last_list_holds_only_while_nothing_can_have_changed() -> None:

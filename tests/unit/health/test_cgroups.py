@@ -65,6 +65,34 @@ def test_what_a_container_uses(tmp_path: Path, files: dict[str, str], proc: str,
     )
 
 
+@pytest.mark.parametrize(
+    ("files", "proc", "spent"),
+    [
+        (FIRST, FIRST_PROC, {f"cpuacct/docker/{ID}/cpuacct.usage": "2600000000\n"}),
+        (SECOND, SECOND_PROC, {f"{SCOPE}/cpu.stat": "usage_usec 2600000\n"}),
+    ],
+    ids=["v1", "v2"],
+)
+def test_one_that_has_used_no_processor_time_is_read_no_further(
+    tmp_path: Path, files: dict[str, str], proc: str, spent: dict[str, str]
+) -> None:
+    root = lay(tmp_path / "cgroup", files)
+    lay(tmp_path / "proc", {"42/cgroup": proc})
+    where = cgroups.folders(42, ID, proc=tmp_path / "proc", root=root)
+    before = cgroups.read(where)
+    assert before is not None
+    lay(root, {name: "8\n" for name in files if name.endswith("pids.current")})
+
+    at_rest = cgroups.read(where, before)
+    lay(root, spent)
+    at_work = cgroups.read(where, before)
+
+    assert at_rest is before
+    assert at_work is not None
+    assert (at_work.cpu_seconds, at_work.pids) == (2.6, 8)
+    assert cgroups.read(dict.fromkeys(where, tmp_path / "gone"), before) is None
+
+
 def test_a_process_of_the_same_number_in_another_machine_is_not_read(tmp_path: Path) -> None:
     lay(tmp_path / "proc", {"42/cgroup": "0::/user.slice/session-1.scope"})
 
