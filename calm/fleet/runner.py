@@ -121,9 +121,11 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
     watcher = _Watcher(progress, board)
     state.add_callback_handler(watcher)
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
+    ahead = gevent.spawn(_load_ahead)
     try:
         with heard_while_waiting():
             _connect(state)
+            ahead.kill()
             if execute:
                 _lock(state, board, target)
             if state.active_hosts:
@@ -132,6 +134,7 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
         state.pool.kill(timeout=EFFECT_SECONDS)  # else they would go on while their locks are freed
         raise
     finally:
+        ahead.kill(block=False)
         _close(state, board, progress)
     return result
 
@@ -275,16 +278,15 @@ def _state(target: Target, inventory: Inventory, hosts: list[Host]) -> State:
 
 def _connect(state: State) -> None:
     state.set_stage(StateStage.Connect)
-    ahead = gevent.spawn(_load_ahead)
     with suppress(PyinfraError):
         connect_all(state)
-    ahead.kill()
 
 
 def _load_ahead() -> None:
     """Load what comparing needs while connections wait for their hosts; the rest is loaded when needed."""
     for module in pkgutil.iter_modules(calm.drift.__path__, "calm.drift."):
-        importlib.import_module(module.name)
+        with suppress(Exception):  # told where it is needed
+            importlib.import_module(module.name)
         gevent.sleep(0)
 
 

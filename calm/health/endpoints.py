@@ -178,16 +178,31 @@ class _Talk:
         headers = self._headers | ({} if more else {"Connection": "close"})
         try:
             parts = urlsplit(self._base + path)
-            if self._connection is None:
-                self._connection = _connection(parts, self._timeout)
-            started = time.perf_counter()
-            self._connection.request("GET", _target(parts), headers=headers)
-            response = self._connection.getresponse()
-            body = response.read()
+            try:
+                return self._asked(parts, headers)
+            except ConnectionError:
+                if self._connection is None:
+                    raise
+            # It was open from the question before: some servers hang up after an answer without a word.
+            self.close()
+            return self._asked(parts, headers)
         except (HTTPException, OSError, ValueError) as error:
             self.close()
             return Answer(latency_ms=None, error=_reason(error, self._timeout))
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _asked(self, parts: SplitResult, headers: Mapping[str, str]) -> Answer:
+        connection = self._connection or _connection(parts, self._timeout)
+        started = time.perf_counter()
+        connection.request("GET", _target(parts), headers=headers)
+        response = connection.getresponse()
+        body = response.read()
         latency = round(1000 * (time.perf_counter() - started), 2)
+        self._connection = connection
         good = 200 <= response.status < 300
         return Answer(
             latency_ms=latency,
@@ -195,10 +210,6 @@ class _Talk:
             body=_body(body),
             error=None if good else f"it answered with status {response.status}",
         )
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
 
 
 def _connection(parts: SplitResult, timeout: float) -> HTTPConnection:

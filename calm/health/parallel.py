@@ -20,6 +20,7 @@ class Workers:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
+        self._closed = False
 
     def together(self, parts: Mapping[str, Callable[[], Any]], *, timeout: float) -> dict[str, Any]:
         """What each part returned, or the exception that it raised; ``TimeoutError`` if it took too long."""
@@ -43,9 +44,13 @@ class Workers:
 
     def close(self) -> None:
         """Let the threads end, each as soon as it has nothing to do."""
+        self._closed = True
         self._jobs.put(None)
 
     def _begin(self, job: Callable[[], None]) -> None:
+        if self._closed:  # its owner ends while it measures
+            threading.Thread(target=job, name="calm-measures", daemon=True).start()
+            return
         self._jobs.put(job)
         if not self._idle.acquire(blocking=False):
             threading.Thread(target=self._work, name="calm-measures", daemon=True).start()

@@ -14,6 +14,8 @@ import subprocess
 import tempfile
 from typing import Any
 
+from calm.onhost.programs import on_path
+
 TIMEOUT_SECONDS = 600
 
 
@@ -60,7 +62,7 @@ def _fill(target: str, parcel: str, effect: dict[str, Any]) -> None:
         file.write(effect["requirements"])
     offline = [_unpack(parcel, item) for item in effect.get("wheelhouse") or []]
     source = ["--no-index", "--find-links", parcel] if offline else []
-    uv = shutil.which("uv")
+    uv = on_path("uv")
     if uv:
         _run([uv, "venv", "--quiet", "--allow-existing", "--python", effect["python"], target])
         pip = [uv, "pip", "install", "--quiet", "--python", os.path.join(target, "bin", "python")]

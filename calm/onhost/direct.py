@@ -1,7 +1,8 @@
 """Redis and postgres asked over their published ports: 1 and 10 ms, where a command in a container takes 75.
 
-Only an engine of this host is taken at its word about ports, and only an answer from the container's own
-address counts. Whatever is not as it should be ends in `DirectError`, and the caller asks in the container.
+Only ports that an engine of this host publishes on its loopback are asked (a socket that somebody forwards
+from elsewhere looks like one of this host), and only an answer from the container's own address counts.
+Whatever is not as it should be ends in `DirectError`, and the caller asks in the container.
 
 The protocols: https://redis.io/docs/latest/develop/reference/protocol-spec/ and
 https://www.postgresql.org/docs/current/protocol-message-formats.html, with RFC 5802 and 7677 for the login.
@@ -16,17 +17,22 @@ import hmac
 import os
 import socket
 import struct
+import threading
 from typing import IO, Any, Iterator, Mapping, NamedTuple
 
 from calm.onhost.docker_api import Engine
 
-SECONDS = 2.0
-"""For each step of a conversation."""
+SECONDS = 4.0
+"""For a whole conversation."""
 
 REDIS_PORT, POSTGRES_PORT = 6379, 5432
-_MOST_ITERATIONS = 50_000
-_LONGEST = 1 << 20
-_ANY = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+_ITERATIONS = range(4096, 50_001)
+"""Of the login: fewer would help a stranger to guess, and what more of them cost is no longer quick."""
+
+_LONGEST, _MOST = 1 << 16, 200
+"""Bytes of one message, and messages; both far beyond what a server says here."""
+
+_LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "127.0.0.1": "127.0.0.1", "::": "::1", "::1": "::1"}
 _ADDRESS = "SELECT host(inet_server_addr())"
 
 
@@ -44,13 +50,15 @@ class Place(NamedTuple):
 
 def place(engine: Engine, inspected: Mapping[str, Any], port: int) -> Place:
     """Where the host publishes the container's ``port``. Raises `DirectError` if it does not."""
-    network = inspected.get("NetworkSettings") or {}
-    own = {str(one.get("IPAddress") or "") for one in (network.get("Networks") or {}).values()} - {""}
-    bindings = (network.get("Ports") or {}).get(f"{port}/tcp") or ()
-    if engine.endpoint.kind != "unix" or not own or not bindings:
-        raise DirectError("its port is not published on this host")
-    host = bindings[0].get("HostIp") or ""
-    return Place(_ANY.get(host, host), int(bindings[0]["HostPort"]), frozenset(own))
+    with _only_this_error():
+        network = inspected.get("NetworkSettings") or {}
+        own = {str(one.get("IPAddress") or "") for one in (network.get("Networks") or {}).values()} - {""}
+        bound = [
+            one for one in (network.get("Ports") or {}).get(f"{port}/tcp") or () if one["HostIp"] in _LOOPBACK
+        ]
+        if engine.endpoint.kind != "unix" or not own or not bound:
+            raise DirectError("its port is not published on this host's loopback")
+        return Place(_LOOPBACK[bound[0]["HostIp"]], int(bound[0]["HostPort"]), frozenset(own))
 
 
 def redis(at: Place, password: str, names: list[str]) -> dict[str, str | None]:
@@ -59,22 +67,22 @@ def redis(at: Place, password: str, names: list[str]) -> dict[str, str | None]:
     The password crosses this host's own network, as that of any client there does.
     """
     questions = [["AUTH", password], ["CLIENT", "INFO"], *(["CONFIG", "GET", name.lower()] for name in names)]
-    with _connected(at) as (connection, stream):
+    with _connected(at, password) as (connection, stream):
         connection.sendall(b"".join(map(_command, questions)))
-        _, info, *answers = [_reply(stream) for _ in questions]
-    _same(at, _field(str(info), "laddr").rpartition(":")[0])
-    if not all(isinstance(one, list) for one in answers):
-        raise DirectError("it is not redis that answers")
-    found = [dict(zip(one[::2], one[1::2])) for one in answers]
-    return {name: pairs.get(name.lower()) for name, pairs in zip(names, found)}
+        _word(stream)
+        info = _word(stream)
+        _same(at, _field(info, "laddr").rpartition(":")[0])
+        found = [_pairs(stream) for _ in names]
+        return {name: pairs.get(name.lower()) for name, pairs in zip(names, found)}
 
 
 def postgres(at: Place, user: str, database: str, password: str, statement: str) -> str:
     """The one value that ``statement`` selects.
 
-    The password does not cross the network, and the server has to prove that it knows it.
+    The password does not cross the network, and the server has to prove that it knows it. A wrong one leaves
+    a line in its log, as any login does that fails.
     """
-    with _connected(at) as (connection, stream):
+    with _connected(at, password) as (connection, stream):
         session = _Session(connection, stream)
         session.log_in(user, database, password)
         _same(at, session.select(_ADDRESS))
@@ -82,17 +90,36 @@ def postgres(at: Place, user: str, database: str, password: str, statement: str)
 
 
 @contextlib.contextmanager
-def _connected(at: Place) -> Iterator[tuple[socket.socket, IO[bytes]]]:
+def _only_this_error() -> Iterator[None]:
     try:
-        with contextlib.ExitStack() as held:
-            family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
-            # Not by create_connection, which loads the tables of international names first: 20 ms.
-            connection = held.enter_context(socket.socket(family))
-            connection.settimeout(SECONDS)
-            connection.connect((at.host, at.port))
-            yield connection, held.enter_context(connection.makefile("rb"))
-    except (OSError, ValueError, LookupError, TypeError, struct.error) as error:
+        yield
+    except DirectError:
+        raise
+    except Exception as error:  # a stranger may answer anything, and there is another way
         raise DirectError(f"no proper answer ({type(error).__name__})") from None
+
+
+@contextlib.contextmanager
+def _connected(at: Place, password: str) -> Iterator[tuple[socket.socket, IO[bytes]]]:
+    if not password:
+        raise DirectError("there is no password to log in with")
+    with _only_this_error(), contextlib.ExitStack() as held:
+        # Not by create_connection, which loads the tables of international names first: 20 ms.
+        family = socket.AF_INET6 if ":" in at.host else socket.AF_INET
+        connection = held.enter_context(socket.socket(family))
+        connection.settimeout(SECONDS)
+        connection.connect((at.host, at.port))
+        # A time limit of the socket is one for each piece: who sends a byte a second would be heard for ever.
+        alarm = threading.Timer(SECONDS, _hang_up, (connection,))
+        alarm.daemon = True
+        alarm.start()
+        held.callback(alarm.cancel)
+        yield connection, held.enter_context(connection.makefile("rb"))
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _same(at: Place, address: str) -> None:
@@ -105,22 +132,29 @@ def _command(words: list[str]) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
 
 
-def _reply(stream: IO[bytes]) -> Any:
+def _word(stream: IO[bytes]) -> str:
     line = stream.readline(_LONGEST)
     kind, rest = line[:1], line[1:].strip()
     if kind == b"+":
         return rest.decode()
     if kind == b"$" and rest.isdigit():
         return _exactly(stream, int(rest) + 2)[:-2].decode()
-    if kind == b"*" and rest.isdigit():
-        return [_reply(stream) for _ in range(int(rest))]
     raise DirectError("redis refuses, or it is not redis that answers")
 
 
+def _pairs(stream: IO[bytes]) -> dict[str, str]:
+    line = stream.readline(_LONGEST)
+    count = line[1:].strip()
+    if line[:1] != b"*" or not count.isdigit() or int(count) > _MOST:
+        raise DirectError("redis refuses, or it is not redis that answers")
+    words = [_word(stream) for _ in range(int(count))]
+    return dict(zip(words[::2], words[1::2]))
+
+
 def _exactly(stream: IO[bytes], size: int) -> bytes:
-    data = stream.read(size) if size <= _LONGEST else b""
+    data = stream.read(size) if 0 <= size <= _LONGEST else b""
     if len(data) != size:
-        raise DirectError("the answer was cut off")
+        raise DirectError("the answer was cut off, or has no end")
     return data
 
 
@@ -164,7 +198,7 @@ class _Session:
         challenge = self._authentication(11).decode()
         given = dict(part.split("=", 1) for part in challenge.split(","))
         iterations = int(given["i"])
-        if not given["r"].startswith(nonce) or not 0 < iterations <= _MOST_ITERATIONS:
+        if not given["r"].startswith(nonce) or iterations not in _ITERATIONS:
             raise DirectError("its challenge is none that is answered here")
         salted = hashlib.pbkdf2_hmac("sha256", password, base64.b64decode(given["s"]), iterations)
         client = _mac(salted, b"Client Key")
@@ -189,6 +223,8 @@ class _Session:
     def _until(self, end: bytes) -> list[tuple[bytes, bytes]]:
         messages = [self._read()]
         while messages[-1][0] != end:
+            if len(messages) == _MOST:
+                raise DirectError("postgres says too much")
             messages.append(self._read())
         return messages
 

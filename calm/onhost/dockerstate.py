@@ -65,7 +65,7 @@ class Asked(NamedTuple):
 
 
 def begin(part: dict[str, Any], masker: Masker, passwords: Mapping[str, str]) -> Callable[[], dict[str, Any]]:
-    """Ask the engine; what takes long, the commands in containers, goes on after this has returned.
+    """Ask the engine; what takes long, other programs and the servers in containers, goes on after this.
 
     What comes back waits for it and gives ``docker``, ``containers``, ``volumes``, ``networks``, ``images``,
     ``image_env`` and ``running`` of the answer. ``masker`` has learned the containers' secrets by then, so

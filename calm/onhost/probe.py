@@ -1,4 +1,4 @@
-"""Reads all that a plan needs of a host, in one run. Writes nothing, starts nothing, returns no secret."""
+"""Reads all that a plan needs of a host, in one run. Writes nothing, changes nothing, returns no secret."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def on_path(name: str, environ: Mapping[str, str] = os.environ) -> str | None:
     """The path of a command of the PATH; a ``name`` that is a path itself may be anywhere."""
     if os.path.dirname(name):
         return _among([os.curdir], name)
-    return _among(environ.get("PATH", "").split(os.pathsep), name)
+    return _among(environ.get("PATH", os.defpath).split(os.pathsep), name)
 
 
 def _among(folders: Iterable[str], name: str) -> str | None:

@@ -1,7 +1,8 @@
-"""The values that redis and postgres run with, and how they are reached: commands in their containers.
+"""The values that redis and postgres run with, and how they are reached.
 
-What only reads is asked over the published ports first (`direct.py`). A command's argv shows in Docker's
-events, so it holds names alone; passwords and statements go by stdin.
+What only reads is asked over the published ports first (`direct.py`), all else by commands in their
+containers. A command's argv shows in Docker's events, so it holds names alone; passwords and statements go
+by stdin.
 """
 
 from __future__ import annotations

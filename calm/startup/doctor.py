@@ -96,13 +96,13 @@ def _docker(settings: Settings, root: Path) -> Iterator[Diagnosis]:
 
 
 def _unreachable(settings: Settings, error: UnavailableError | EngineRefusalError) -> Diagnosis:
-    status = error.status if isinstance(error, UnavailableError) else "down"
+    status, says = (error.status, error.what) if isinstance(error, UnavailableError) else ("down", str(error))
     if status == "absent":
         level = _warning if settings.docker.enabled == "auto" else _failure
-        return level("engine", str(error), "install Docker Engine: https://docs.docker.com/engine/install")
+        return level("engine", says, "install Docker Engine: https://docs.docker.com/engine/install")
     if status == "denied":
-        return _failure("rights", str(error), "sudo usermod -aG docker $USER, then log in again")
-    return _failure("engine", str(error), "sudo systemctl start docker (or start Docker Desktop)")
+        return _failure("rights", says, "sudo usermod -aG docker $USER, then log in again")
+    return _failure("engine", says, "sudo systemctl start docker (or start Docker Desktop)")
 
 
 def _engine(known: Mapping[str, Any]) -> Diagnosis:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import http.server
+import json
 import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -21,9 +24,9 @@ LABELS = {
 }
 
 
-def _raw(action: str = "health_status: unhealthy", **labels: str) -> dict[str, Any]:
-    attributes = LABELS | labels
-    return {"Action": action, "Actor": {"ID": "f" * 64, "Attributes": attributes}, "timeNano": 1_500_000_000}
+def _raw(action: str = "health_status: unhealthy", *, at: float = 1.5) -> dict[str, Any]:
+    actor = {"ID": "f" * 64, "Attributes": dict(LABELS)}
+    return {"Action": action, "Actor": actor, "timeNano": int(at * 1e9)}
 
 
 def test_an_event_of_ours() -> None:
@@ -56,14 +59,22 @@ def test_only_unhealthy_is_a_finding_by_itself() -> None:
 
 
 class Engine(http.server.BaseHTTPRequestHandler):
-    """An engine that tells one event per stream and then hangs up."""
+    """An engine that tells one new event per stream, after those of before, and then hangs up."""
+
+    asked: ClassVar[list[str]] = []
+    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        import json
+        if "version" in self.path:
+            return self._send(b'{"ApiVersion": "1.45"}', "Content-Length", "22")
+        self.asked.append(self.path)
+        events = [json.dumps(_raw(at=1 + at)).encode() for at in range(len(self.asked))]
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(event), event) for event in events)
+        return self._send(chunks + b"0\r\n\r\n", "Transfer-Encoding", "chunked")
 
-        body = b'{"ApiVersion": "1.45"}' if "version" in self.path else json.dumps(_raw()).encode()
+    def _send(self, body: bytes, header: str, value: str) -> None:
         self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header(header, value)
         self.end_headers()
         self.wfile.write(body)
 
@@ -94,6 +105,8 @@ def test_a_broken_stream_is_told_once_and_joined_again(monkeypatch: pytest.Monke
     got: list[Event] = []
     said: list[str] = []
     stream = Stream(settings(), got.append, said.append)
+    Engine.asked.clear()
+    began = time.time()
     stream.start()
     try:
         wait_for(lambda: len(got) >= 3, "the stream is not joined again")
@@ -103,3 +116,6 @@ def test_a_broken_stream_is_told_once_and_joined_again(monkeypatch: pytest.Monke
     assert not stream.is_alive()
     assert "broke" in said[0]
     assert "back" in said[1]
+    assert [event.at for event in got] == list(range(1, len(got) + 1)), "what was told before is passed over"
+    since = [float(parse_qs(urlsplit(path).query)["since"][0]) for path in Engine.asked]
+    assert began <= since[0] <= since[1] <= since[2] <= time.time(), "nothing is missed while it is joined"

@@ -79,6 +79,63 @@ def test_a_status_alone_proves_nothing(status: int, body: object, ok: bool, erro
     assert (answer.error is None) if error is None else (error in (answer.error or ""))
 
 
+def test_a_server_that_hangs_up_without_a_word_is_asked_again() -> None:
+    """It speaks HTTP/1.1, where a connection stays open unless somebody says otherwise."""
+    bodies = {
+        "/lmstudio-greeting": {"lmstudio": True},
+        "/api/v1/models": {"models": [{"key": "m", "loaded_instances": [{"id": "m"}]}]},
+    }
+    asked: list[str] = []
+
+    def serve(server: socket.socket) -> None:
+        while True:
+            connection, _ = server.accept()
+            with connection:
+                asked.append(connection.recv(4096).split()[1].decode())
+                body = json.dumps(bodies[asked[-1]]).encode()
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        point, api = endpoints.lmstudio(f"http://127.0.0.1:{server.getsockname()[1]}")
+
+    assert asked == list(bodies)
+    assert point.ok
+    assert [model.id for model in api.models_loaded or ()] == ["m"]
+
+
+def test_one_connection_is_enough_where_the_server_keeps_it() -> None:
+    connections: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def setup(self) -> None:
+            connections.append(1)
+            super().setup()
+
+        def do_GET(self) -> None:
+            body = b'{"lmstudio": true}' if self.path == "/lmstudio-greeting" else b'{"models": []}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    try:
+        _, api = endpoints.lmstudio(f"http://127.0.0.1:{server.server_address[1]}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+    assert api.models_loaded == ()
+    assert len(connections) == 1
+
+
 def test_what_is_not_there_is_said_in_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]

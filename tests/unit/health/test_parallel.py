@@ -54,6 +54,18 @@ def test_workers_are_used_again_and_a_hanging_one_is_replaced() -> None:
     assert len(set(third.values()) - set(first.values())) == 1
 
 
+def test_what_is_measured_while_the_owner_ends_still_comes() -> None:
+    workers = Workers()
+    workers.together({name: lambda: 1 for name in "abc"}, timeout=5)
+    workers.close()
+    began = time.monotonic()
+
+    done = workers.together({name: lambda: 2 for name in "abc"}, timeout=30)
+
+    assert done == {"a": 2, "b": 2, "c": 2}
+    assert time.monotonic() - began < 5
+
+
 def test_no_worker_outlives_its_owner() -> None:
     before = threading.active_count()
 
