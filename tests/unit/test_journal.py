@@ -84,6 +84,21 @@ def test_many_samples_come_in_their_order_and_each_once(opened: Open) -> None:
     assert len(list(journal.samples(since=NOW + 3))) == sum(at >= NOW + 3 for at in moments)
 
 
+def test_samples_may_be_pruned_while_they_are_read(opened: Open) -> None:
+    journal = opened()
+    for number in range(200):
+        journal.add_sample(NOW - 2 * DAY + number, json.dumps({"number": number}))
+    reading = journal.samples(since=0)
+    first = next(reading)["number"]
+
+    journal.prune()
+
+    rest = [sample["number"] for sample in reading]
+    assert first == 0
+    assert rest == sorted(set(rest)), "none twice, none out of order"
+    assert len(list(journal.samples(since=0))) < 3, "pruning has thinned them"
+
+
 def test_a_remedy_is_remembered_before_it_is_finished_and_by_the_next_agent(
     opened: Open, clock: Clock
 ) -> None:

@@ -74,6 +74,28 @@ def test_nothing_is_remembered_across_a_clock_that_was_set() -> None:
     assert not any(row.fresh(Moment(now.now, now.booted_at + 3600)) for row in table.values())
 
 
+@pytest.mark.parametrize(
+    ("age", "read_ago", "interesting", "sure"),
+    [
+        (3600, 0, False, processes.SURE),
+        (3600, processes.STALE - 10, False, 10),
+        (3600, processes.STALE + 1, False, None),
+        (10, 0, False, None),
+        (3600, 0, True, None),
+    ],
+    ids=["settled", "nearly stale", "stale", "young", "interesting"],
+)
+def test_how_long_a_process_is_taken_for_the_same(
+    age: float, read_ago: float, interesting: bool, sure: float | None
+) -> None:
+    now = Moment(now=1e9, booted_at=5e8)
+    read_at = now._replace(now=now.now - read_ago)
+    process = Process(pid=1, parent=0, created_at=read_at.now - age, name="init")
+    row = processes.Known(handle=psutil.Process(), process=process, read_at=read_at, interesting=interesting)
+
+    assert row.sure(now, 100.0) == (float("-inf") if sure is None else 100.0 + sure)
+
+
 def test_alive_is_this_very_process(child: subprocess.Popen[bytes]) -> None:
     key = ProcessKey(child.pid, psutil.Process(child.pid).create_time())
 
