@@ -20,7 +20,7 @@ def read(path: Path) -> Any:
     Raises ``OSError`` if it cannot be read and ``ValueError`` if it is no JSON in UTF-8.
     """
     name, found = os.fspath(path), os.stat(path)  # noqa: PTH116
-    if not time.time() - max(found.st_mtime, found.st_ctime) >= SETTLED:
+    if time.time() - max(found.st_mtime, found.st_ctime) < SETTLED:
         return _parse(name)
     return _known(name, found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 

@@ -18,8 +18,8 @@ import logging
 import pkgutil
 import re
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from typing import Any
 
@@ -121,11 +121,10 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
     watcher = _Watcher(progress, board)
     state.add_callback_handler(watcher)
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
-    ahead = gevent.spawn(_load_ahead)
     try:
         with heard_while_waiting():
-            _connect(state)
-            ahead.kill()
+            with _loading_ahead():
+                _connect(state)
             if execute:
                 _lock(state, board, target)
             if state.active_hosts:
@@ -134,7 +133,6 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
         state.pool.kill(timeout=EFFECT_SECONDS)  # else they would go on while their locks are freed
         raise
     finally:
-        ahead.kill(block=False)
         _close(state, board, progress)
     return result
 
@@ -282,8 +280,17 @@ def _connect(state: State) -> None:
         connect_all(state)
 
 
-def _load_ahead() -> None:
+@contextmanager
+def _loading_ahead() -> Iterator[None]:
     """Load what comparing needs while connections wait for their hosts; the rest is loaded when needed."""
+    ahead = gevent.spawn(_load_ahead)
+    try:
+        yield
+    finally:
+        ahead.kill()
+
+
+def _load_ahead() -> None:
     for module in pkgutil.iter_modules(calm.drift.__path__, "calm.drift."):
         with suppress(Exception):  # told where it is needed
             importlib.import_module(module.name)

@@ -5,14 +5,13 @@ from elsewhere looks like one of this host), and only an answer from the contain
 Whatever is not as it should be ends in `DirectError`, and the caller asks in the container.
 
 The protocols: https://redis.io/docs/latest/develop/reference/protocol-spec/ and
-https://www.postgresql.org/docs/current/protocol-message-formats.html, with RFC 5802 and 7677 for the login.
+https://www.postgresql.org/docs/current/protocol-message-formats.html; of the login, `scram.py`.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import hmac
 import os
 import socket
@@ -20,13 +19,14 @@ import struct
 import threading
 from typing import IO, Any, Iterator, Mapping, NamedTuple
 
+from calm.onhost import scram
 from calm.onhost.docker_api import Engine
 
 SECONDS = 4.0
 """For a whole conversation."""
 
 REDIS_PORT, POSTGRES_PORT = 6379, 5432
-_ITERATIONS = range(4096, 50_001)
+_ITERATIONS = range(scram.ITERATIONS, 50_001)
 """Of the login: fewer would help a stranger to guess, and what more of them cost is no longer quick."""
 
 _LONGEST, _MOST = 1 << 16, 200
@@ -200,13 +200,12 @@ class _Session:
         iterations = int(given["i"])
         if not given["r"].startswith(nonce) or iterations not in _ITERATIONS:
             raise DirectError("its challenge is none that is answered here")
-        salted = hashlib.pbkdf2_hmac("sha256", password, base64.b64decode(given["s"]), iterations)
-        client = _mac(salted, b"Client Key")
+        keys = scram.keys(password, base64.b64decode(given["s"]), iterations)
         final = f"c=biws,r={given['r']}"
         signed = f"{bare},{challenge},{final}".encode()
-        proof = bytes(a ^ b for a, b in zip(client, _mac(hashlib.sha256(client).digest(), signed)))
+        proof = bytes(a ^ b for a, b in zip(keys.client, scram.mac(keys.stored, signed)))
         self._send(b"p", f"{final},p={_text(proof)}".encode())
-        expected = f"v={_text(_mac(_mac(salted, b'Server Key'), signed))}"
+        expected = f"v={_text(scram.mac(keys.server, signed))}"
         if not hmac.compare_digest(self._authentication(12), expected.encode()):
             raise DirectError("the server does not know the password")
 
@@ -234,10 +233,6 @@ class _Session:
         if kind != wanted:
             raise DirectError("it wants another login")
         return body[4:]
-
-
-def _mac(key: bytes, text: bytes) -> bytes:
-    return hmac.new(key, text, hashlib.sha256).digest()
 
 
 def _text(data: bytes) -> str:

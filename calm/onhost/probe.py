@@ -75,7 +75,8 @@ def _docker(part: dict[str, Any], masker: Masker, root: Root) -> Callable[[], di
     from calm.onhost import dockerstate
 
     kept = values_of(root, ("redis_password", "postgres_password"))
-    return dockerstate.begin(part, masker, {name.partition("_")[0]: value for name, value in kept.items()})
+    passwords = {server: kept.get(f"{server}_password", "") for server in ("redis", "postgres")}
+    return dockerstate.begin(part, masker, passwords)
 
 
 def _documents(request: dict[str, Any]) -> dict[str, Any]:

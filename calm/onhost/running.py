@@ -64,9 +64,9 @@ def read(
     if state != "running":
         return {"error": f"the container {spec['container']} is {state}"}
     if name == "redis":
-        parameters = _redis_values(engine, inspected, spec["parameters"], passwords.get("redis", ""))
+        parameters = _redis_values(engine, inspected, spec["parameters"], passwords["redis"])
         return {"container": inspected["Id"], "parameters": parameters}
-    return _postgres(engine, inspected, spec, passwords.get("postgres", ""))
+    return _postgres(engine, inspected, spec, passwords["postgres"])
 
 
 def _redis_values(

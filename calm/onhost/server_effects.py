@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 import os
 from typing import Any
 
-from calm.onhost import running
+from calm.onhost import running, scram
 from calm.onhost.container_effects import existing
 from calm.onhost.errors import RefusedError
 from calm.onhost.run import Outcome, Run, secrets
-
-ITERATIONS = 4096
-"""Of SCRAM-SHA-256, as postgres itself has them."""
 
 
 def redis_set(run: Run, effect: dict[str, Any]) -> Outcome:
@@ -127,9 +122,6 @@ def verifier(password: str) -> str:
     if not password.isascii():
         return password
     salt = os.urandom(16)
-    salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, ITERATIONS)
-    client = hmac.new(salted, b"Client Key", hashlib.sha256).digest()
-    server = hmac.new(salted, b"Server Key", hashlib.sha256).digest()
-    stored = hashlib.sha256(client).digest()
-    keys = [base64.b64encode(part).decode() for part in (salt, stored, server)]
-    return f"SCRAM-SHA-256${ITERATIONS}:{keys[0]}${keys[1]}:{keys[2]}"
+    keys = scram.keys(password.encode(), salt)
+    shown = [base64.b64encode(part).decode() for part in (salt, keys.stored, keys.server)]
+    return f"SCRAM-SHA-256${scram.ITERATIONS}:{shown[0]}${shown[1]}:{shown[2]}"

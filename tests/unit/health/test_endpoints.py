@@ -18,10 +18,20 @@ Answers = dict[str, tuple[int, object]]
 
 
 @contextmanager
-def web(answers: Answers) -> Iterator[str]:
-    """A server with these answers by path, ``*`` for all others; yields its base."""
+def web(answers: Answers, *, opened: list[object] | None = None) -> Iterator[str]:
+    """A server with these answers by path, ``*`` for all others; yields its base.
+
+    With ``opened`` it speaks HTTP/1.1, keeps its connections open, and notes there from where they came.
+    """
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.0" if opened is None else "HTTP/1.1"
+
+        def setup(self) -> None:
+            if opened is not None:
+                opened.append(self.client_address)
+            super().setup()
+
         def do_GET(self) -> None:
             status, content = answers.get(self.path, answers.get("*", (404, {})))
             body = json.dumps(content).encode()
@@ -105,35 +115,14 @@ def test_a_server_that_hangs_up_without_a_word_is_asked_again() -> None:
 
 
 def test_one_connection_is_enough_where_the_server_keeps_it() -> None:
-    connections: list[int] = []
+    opened: list[object] = []
+    answers: Answers = {"/lmstudio-greeting": (200, {"lmstudio": True}), "*": (200, {"models": []})}
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def setup(self) -> None:
-            connections.append(1)
-            super().setup()
-
-        def do_GET(self) -> None:
-            body = b'{"lmstudio": true}' if self.path == "/lmstudio-greeting" else b'{"models": []}'
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    try:
-        _, api = endpoints.lmstudio(f"http://127.0.0.1:{server.server_address[1]}")
-    finally:
-        server.shutdown()
-        server.server_close()
+    with web(answers, opened=opened) as base:
+        _, api = endpoints.lmstudio(base)
 
     assert api.models_loaded == ()
-    assert len(connections) == 1
+    assert len(opened) == 1
 
 
 def test_what_is_not_there_is_said_in_a_sentence() -> None:
