@@ -18,6 +18,9 @@ from calm.onhost.masking import HIDDEN, PLACEHOLDER, Masker, arguments, looks_se
 RUNNING = "running."
 """Values that a server has now, whatever its files say."""
 
+PASSWORD = f"{RUNNING}password"
+"""The one that a server asks for: it is not the one that this host keeps."""
+
 GRAIN = 65536
 """Bytes; a cgroup holds whole pages, of 64 KiB at most."""
 
@@ -101,7 +104,8 @@ def fixed(side: Side) -> tuple[Change, ...]:
 def running(side: Side, *, stays: bool = False) -> tuple[Change, ...]:
     """The running values of redis and postgres that differ from the declared ones.
 
-    With ``stays`` only those that a new container would have, too: what a role in the database sets.
+    With ``stays`` only those that a new container would have, too: what a role in the database sets. (Its
+    password stays as well, but a new container of postgres is always given it.)
     """
     found = (_running(side).get("parameters") or {}).items()
     kept = _running(side).get("reset_by") or {}
@@ -110,11 +114,17 @@ def running(side: Side, *, stays: bool = False) -> tuple[Change, ...]:
         for name, value in wanted(side.context.settings, side.service.name).items()
         if name in kept or not stays
     }
-    return tuple(
+    differing = tuple(
         Change(path=f"{RUNNING}{name}", before=before, after=want[name].text, origin=_host_or_new(side))
         for name, before in found
         if name in want and before is not None and not want[name].is_met_by(before)
     )
+    return (*differing, *(() if stays else _password(side)))
+
+
+def _password(side: Side) -> Iterator[Change]:
+    if _running(side).get("has_password") is False:
+        yield Change(path=PASSWORD, before=None, after=None, sensitive=True, origin=_host_or_new(side))
 
 
 def _limits(side: Side) -> Iterator[Change]:

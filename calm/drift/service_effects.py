@@ -8,7 +8,7 @@ from typing import Any
 from calm.desired.paths import COMPOSE_FILE, absolute, in_compose_directory
 from calm.drift.model import Change, Context, Effect
 from calm.drift.running_values import wanted
-from calm.drift.service_changes import RUNNING, Side
+from calm.drift.service_changes import PASSWORD, RUNNING, Side
 from calm.drift.service_fields import Fields
 
 
@@ -22,9 +22,20 @@ def update(side: Side, changes: Iterable[Change]) -> Iterator[Effect]:
         yield _container(container, "update", **limits)
     if container["state"] in ("exited", "created"):
         yield _container(container, "start")
-    running = tuple(sorted(path.removeprefix(RUNNING) for path in paths if path.startswith(RUNNING)))
+    running = tuple(
+        sorted(path.removeprefix(RUNNING) for path in paths - {PASSWORD} if path.startswith(RUNNING))
+    )
     yield awaited(container["name"], side.service.deadline)
+    if PASSWORD in paths:
+        yield from _told_password(side, container["name"])
     yield from _running(side.context, side.service.name, container["name"], running)
+
+
+def _told_password(side: Side, container: str) -> Iterator[Effect]:
+    if side.service.name == "redis":
+        parameters = {"requirepass": {"secret": "redis_password"}}
+        yield {"do": "redis_set", "container": container, "parameters": parameters}
+    yield from proven(side.context, side.service.name, container)
 
 
 def remake(side: Side, changes: Iterable[Change], *, project: str, in_the_way: bool) -> Iterator[Effect]:

@@ -11,7 +11,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Mapping
 
-from calm.onhost import direct
+from calm.onhost import direct, scram
 from calm.onhost.direct import DirectError
 from calm.onhost.errors import RefusedError
 
@@ -36,6 +36,15 @@ IFS= read -r PGPASSWORD; export PGPASSWORD PGCONNECT_TIMEOUT=5
 address=$(hostname -i); address=${address%% *}
 exec psql -X -q -A -t -w -h "$address" -U "$1" -d "$2" -c 'SELECT 1'
 """
+
+_KEPT = "kept="
+_PASSWORD = r"""
+SELECT has_table_privilege('pg_authid', 'SELECT') AS may \gset
+\if :may
+SELECT '%s' || coalesce(rolpassword, '') FROM pg_authid WHERE rolname = {user};
+\endif
+""" % (_KEPT,)
+_REQUIRED = "requirepass"
 
 _VALUES = """
 SELECT json_build_object(
@@ -64,9 +73,20 @@ def read(
     if state != "running":
         return {"error": f"the container {spec['container']} is {state}"}
     if name == "redis":
-        parameters = _redis_values(engine, inspected, spec["parameters"], passwords["redis"])
-        return {"container": inspected["Id"], "parameters": parameters}
+        return _redis_answer(engine, inspected, spec["parameters"], passwords["redis"])
     return _postgres(engine, inspected, spec, passwords["postgres"])
+
+
+def _redis_answer(
+    engine: Engine, inspected: Mapping[str, Any], names: list[str], password: str
+) -> dict[str, Any]:
+    found = _redis_values(engine, inspected, [*names, _REQUIRED], password)
+    required = found.pop(_REQUIRED)
+    return {
+        "container": inspected["Id"],
+        "parameters": found,
+        "has_password": required == password if password else None,
+    }
 
 
 def _redis_values(
@@ -162,11 +182,13 @@ def _postgres(
     names = ", ".join(literal(name) for name in spec["parameters"]) or "''"
     user, database = spec["user"], spec["database"]
     statement = _VALUES.format(names=names, user=literal(user), database=literal(database))
+    has_password: bool | None = True
     try:
         place = direct.place(engine, inspected, direct.POSTGRES_PORT)
         said = direct.postgres(place, user, database, password, statement)
     except DirectError:
-        said = psql(engine, inspected, user, database, statement)
+        said, kept = _psql_kept(engine, inspected, user, database, statement)
+        has_password = scram.is_of(kept, user, password) if password else None
     found = json.loads(said)
     return {
         "container": inspected["Id"],
@@ -175,6 +197,7 @@ def _postgres(
         "parameters": found["parameters"] or {},
         "sources": found["sources"] or {},
         "reset_by": _overrides(found["given"] or [], spec["parameters"]),
+        "has_password": has_password,
     }
 
 
@@ -192,8 +215,38 @@ def _overrides(given: list[dict[str, Any]], names: list[str]) -> dict[str, list[
 
 def psql(engine: Engine, inspected: Mapping[str, Any], user: str, database: str, statements: str) -> str:
     """What psql prints for ``statements``, over the server's own socket, which trusts."""
+    return _checked(_psql(engine, inspected, user, database, statements), "postgres")
+
+
+def _psql(engine: Engine, inspected: Mapping[str, Any], user: str, database: str, statements: str) -> Exec:
     argv = [*_PSQL, "-U", user, "-d", database, "-f", "-"]
-    return _checked(engine.running(inspected["Id"], argv, statements.encode(), EXEC_SECONDS), "postgres")
+    return engine.running(inspected["Id"], argv, statements.encode(), EXEC_SECONDS)
+
+
+def has_password(
+    engine: Engine, inspected: Mapping[str, Any], user: str, database: str, password: str
+) -> bool | None:
+    """Whether this is the password of the role in postgres; None where only a login tells.
+
+    By what postgres keeps of it: a login proves nothing where postgres asks for no password.
+    """
+    return scram.is_of(_psql_kept(engine, inspected, user, database, "")[1], user, password)
+
+
+def _psql_kept(
+    engine: Engine, inspected: Mapping[str, Any], user: str, database: str, statements: str
+) -> tuple[str, str | None]:
+    """What psql prints, and apart from it what postgres keeps of the role's password.
+
+    That is None if this user may not read it.
+    """
+    asked = _PASSWORD.format(user=literal(user)) + statements
+    done = _psql(engine, inspected, user, database, asked)
+    kept, rest = None, done.out
+    if rest.startswith(_KEPT):
+        line, _, rest = rest.removeprefix(_KEPT).partition("\n")
+        kept = line.strip()
+    return _checked(done._replace(out=rest), "postgres"), kept
 
 
 def login(engine: Engine, inspected: Mapping[str, Any], user: str, database: str, password: str) -> Exec:

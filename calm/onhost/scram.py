@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import re
 from typing import NamedTuple
 
 ITERATIONS = 4096
 """As postgres itself has them."""
+
+
+_KEPT = re.compile(r"SCRAM-SHA-256\$(\d{1,7}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):[A-Za-z0-9+/=]+")
 
 
 class Keys(NamedTuple):
@@ -31,3 +36,24 @@ def keys(password: bytes, salt: bytes, iterations: int = ITERATIONS) -> Keys:
 def mac(key: bytes, text: bytes) -> bytes:
     """HMAC with SHA-256."""
     return hmac.new(key, text, hashlib.sha256).digest()
+
+
+def is_of(kept: str | None, user: str, password: str) -> bool | None:
+    """Whether what postgres keeps of the role's password is of this one; None if that cannot be told.
+
+    ``kept`` is ``pg_authid.rolpassword``: empty for no password, ``md5`` and a hash, or what SCRAM needs.
+    https://www.postgresql.org/docs/current/catalog-pg-authid.html
+    """
+    if not kept or not password.isascii():
+        return False if kept == "" else None
+    if kept.startswith("md5"):
+        told = hashlib.md5((password + user).encode(), usedforsecurity=False).hexdigest()
+        return hmac.compare_digest(kept[3:], told)
+    parts = _KEPT.fullmatch(kept)
+    if parts is None:
+        return None
+    try:
+        salt, expected = base64.b64decode(parts[2]), base64.b64decode(parts[3])
+    except ValueError:
+        return None
+    return hmac.compare_digest(expected, keys(password.encode(), salt, int(parts[1])).stored)

@@ -40,7 +40,8 @@ def postgres_password(run: Run, effect: dict[str, Any]) -> Outcome:
     found = existing(run, effect["container"])
     user, database = effect["user"], effect.get("database") or effect["user"]
     password = run.secret(effect.get("secret") or "postgres_password")
-    if running.login(run.engine, found, user, database, password).code == 0:
+    has = running.has_password(run.engine, found, user, database, password)
+    if has or (has is None and running.login(run.engine, found, user, database, password).code == 0):
         return Outcome("unchanged")
     unlogged = "" if password.isascii() else "SET log_statement TO 'none';\n"
     statement = f"{unlogged}ALTER ROLE {identifier(user)} PASSWORD {running.literal(verifier(password))};\n"

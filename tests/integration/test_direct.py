@@ -98,7 +98,9 @@ def test_the_same_values_as_by_commands_and_none_is_run(published: Published) ->
 
     assert asked == set()
     assert published.postgres in asked_then
-    assert direct_values["postgres"] == from_within["postgres"]
+    assert direct_values["postgres"]["has_password"] is direct_values["redis"]["has_password"] is True
+    assert from_within["postgres"].pop("has_password") is None
+    assert direct_values["postgres"] == from_within["postgres"] | {"has_password": True}
     assert direct_values["postgres"]["parameters"]["max_connections"] == "100"
     assert direct_values["redis"]["parameters"] == {
         "maxmemory": "0", "Maxmemory-Policy": "noeviction", "no-such": None
@@ -115,10 +117,15 @@ def test_a_password_of_another_kind_is_left_to_the_command(published: Published)
 
     change("md5")
     values, asked = published.values()
+    published.keep(postgres_password="another")
+    with_another, _ = published.values()
+    published.keep()
     change("scram-sha-256")
 
     assert published.postgres in asked
     assert values["postgres"]["parameters"]["max_connections"] == "100"
+    assert values["postgres"]["has_password"] is True
+    assert with_another["postgres"]["has_password"] is False
     assert published.values()[1] == set()
 
 

@@ -272,6 +272,25 @@ CASES = (
         resource="service:postgres",
         field="work_mem",
     ),
+    Case(
+        name="postgres password",
+        inject=lambda stack: stack.sql("ALTER ROLE agent_user PASSWORD 'by-hand-4Tq8'") and None,
+        resource="service:postgres",
+        field="running.password",
+    ),
+    Case(
+        name="redis without a password",
+        inject=lambda stack: stack.redis("CONFIG", "SET", "requirepass", "") and None,
+        resource="service:redis",
+        field="running.password",
+    ),
+    Case(
+        name="redis with another password",
+        inject=lambda stack: stack.redis("CONFIG", "SET", "requirepass", "by-hand-4Tq8") and None,
+        resource="service:redis",
+        field="running.login",
+        recreated=frozenset({"redis"}),
+    ),
 )
 
 
@@ -296,6 +315,7 @@ def test_drift_is_named_and_mended_alone(stack: Stack, case: Case) -> None:
     assert named["origin"] == case.origin, seen.out
     if case.field is not None:
         assert any(case.field in change["path"] for change in named["changes"]), seen.out
+    assert "by-hand" not in seen.said.replace("# by hand", "")
 
     stack.apply()
     after = stack.alive()

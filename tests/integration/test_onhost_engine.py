@@ -225,6 +225,33 @@ def test_passwords_are_taken_over_proven_and_rotated(servers: Servers) -> None:
     assert servers.probe()["running"]["redis"]["parameters"]["maxmemory"] == "0"
 
 
+def test_a_password_is_given_where_postgres_asks_for_none(servers: Servers) -> None:
+    """A login proves nothing there; a user that may not read what postgres keeps is left to the login."""
+    give = {"do": "postgres_password", "container": servers.postgres, "user": USER, "database": DATABASE}
+    guest = {**give, "user": "guest"}
+    hba = servers.sql("SHOW hba_file")
+    inside = ["exec", "-u", "postgres", servers.postgres, "sh", "-c"]
+    kept = servers.engine.docker(*inside, f"cat {hba}").stdout
+    servers.engine.docker(*inside, f"echo 'host all all all trust' > {hba}.new; cat {hba} >> {hba}.new")
+    servers.engine.docker(*inside, f"cp {hba}.new {hba}")
+    servers.sql("SELECT pg_reload_conf()")
+    servers.sql("CREATE ROLE guest LOGIN")
+    try:
+        wait_for(lambda: "trust" in servers.sql("SELECT auth_method FROM pg_hba_file_rules LIMIT 1"))
+        rotate = {"do": "secret", "name": "postgres_password", "rotate": True}
+        assert statuses(servers.effect(rotate, give, give)) == ["done", "done", "unchanged"]
+        assert statuses(servers.effect(guest)) == ["unchanged"]
+        assert servers.probe()["running"]["postgres"]["has_password"] is True
+        servers.sql(f"ALTER ROLE {USER} PASSWORD NULL")
+        assert servers.probe()["running"]["postgres"]["has_password"] is False
+        assert statuses(servers.effect(give, give)) == ["done", "unchanged"]
+    finally:
+        (servers.root.parent / "hba").write_text(kept)
+        servers.engine.docker("cp", str(servers.root.parent / "hba"), f"{servers.postgres}:{hba}")
+        servers.sql("SELECT pg_reload_conf()")
+        servers.sql("DROP ROLE IF EXISTS guest")
+
+
 def test_redis_is_told_what_differs_alone(servers: Servers) -> None:
     wanted = {"do": "redis_set", "container": servers.redis}
     parameters = {"maxmemory": "104857600", "maxmemory-policy": "allkeys-lru"}
