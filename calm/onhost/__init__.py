@@ -42,7 +42,6 @@ class Bundle:
         path = module.__name__.replace(".", "/") + ".py"
         exec(compile(SOURCES[module.__name__], path, "exec", dont_inherit=True), module.__dict__)
 sys.meta_path.insert(0, Bundle)
-sys.modules["ssl"] = None  # what needs TLS goes by the docker command, and http.client would load it
 """
 
 _BOOT_HERE = """\

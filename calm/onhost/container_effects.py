@@ -5,8 +5,8 @@ from __future__ import annotations
 import calendar
 import time
 from typing import Any
-from urllib.parse import quote
 
+from calm.onhost.docker_api import quoted
 from calm.onhost.dockerstate import learn_secrets, on_network
 from calm.onhost.errors import EngineRefusalError, RefusedError
 from calm.onhost.run import Outcome, Run
@@ -74,7 +74,7 @@ def container(run: Run, effect: dict[str, Any]) -> Outcome:
 def find(run: Run, name: str) -> dict[str, Any] | None:
     """A container by its name, inspected; its secrets will not show in messages."""
     try:
-        found: dict[str, Any] = run.engine.get(f"/containers/{quote(name)}/json")
+        found: dict[str, Any] = run.engine.get(f"/containers/{quoted(name)}/json")
     except EngineRefusalError as refusal:
         if refusal.code == GONE:
             return None

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import http.client
 import json
 import os
+import re
 import socket
 import struct
 import time
-from typing import Any, Callable, Mapping, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from typing import IO, Any, Callable, Iterator, Mapping, NamedTuple
 
+from calm.onhost import http1
 from calm.onhost.errors import EngineRefusalError, UnavailableError
 from calm.onhost.programs import docker_command
 
@@ -92,7 +92,7 @@ def _json(path: str) -> dict[str, Any]:
 
 
 class _Pipes:
-    """A connection through ``docker system dial-stdio`` that looks like a socket to `http.client`."""
+    """A connection through ``docker system dial-stdio`` that looks like a socket."""
 
     def __init__(self, command: str, timeout: float) -> None:
         import subprocess
@@ -135,24 +135,59 @@ class _Pipes:
                     pipe.close()
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, endpoint: Endpoint, command: str | None, timeout: float) -> None:
-        super().__init__("docker", timeout=timeout)
-        self._endpoint, self._command, self._seconds = endpoint, command, timeout
+class _Connection(NamedTuple):
+    """The way to the engine, open: what is sent goes by ``socket``, what is read by ``stream``."""
 
-    def connect(self) -> None:
-        """Opens the way to the engine."""
-        if self._endpoint.kind == "command":
-            if self._command is None:
-                raise FileNotFoundError("docker")
-            self.sock: Any = _Pipes(self._command, self._seconds)
-        elif self._endpoint.kind == "tcp":
-            parts = urlsplit(f"//{self._endpoint.address}")
-            self.sock = socket.create_connection((parts.hostname, parts.port or 2375), self._seconds)
-        else:
-            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(self._seconds)
-            self.sock.connect(self._endpoint.address)
+    socket: Any
+    stream: IO[bytes]
+
+    def ask(self, method: str, target: str, body: Any = None, fields: Mapping[str, str] = {}) -> http1.Head:
+        """Sends a request and reads how its answer begins."""
+        data = None if body is None else json.dumps(body).encode()
+        self.socket.sendall(http1.request(method, target, data, fields))
+        return http1.head(self.stream)
+
+    def rest(self, head: http1.Head) -> bytes:
+        """What follows that beginning. Raises `EngineRefusalError` for a refusal."""
+        answer = http1.body(self.stream, head)
+        if head.status >= 400:
+            raise EngineRefusalError(head.status, _complaint(answer))
+        return answer
+
+
+@contextlib.contextmanager
+def _connected(endpoint: Endpoint, command: str | None, timeout: float) -> Iterator[_Connection]:
+    with contextlib.ExitStack() as held:
+        way = _way(endpoint, command, timeout)
+        held.callback(_closed, way)
+        stream = way.makefile("rb")
+        held.callback(_closed, stream)
+        yield _Connection(way, stream)
+
+
+def _closed(what: Any) -> None:
+    with contextlib.suppress(OSError):
+        what.close()
+
+
+def _way(endpoint: Endpoint, command: str | None, timeout: float) -> Any:
+    if endpoint.kind == "command":
+        if command is None:
+            raise FileNotFoundError("docker")
+        return _Pipes(command, timeout)
+    if endpoint.kind == "tcp":
+        from urllib.parse import urlsplit
+
+        parts = urlsplit(f"//{endpoint.address}")
+        return socket.create_connection((parts.hostname, parts.port or 2375), timeout)
+    way = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    way.settimeout(timeout)
+    try:
+        way.connect(endpoint.address)
+    except BaseException:
+        way.close()
+        raise
+    return way
 
 
 class Engine:
@@ -180,10 +215,7 @@ class Engine:
         """The newest version of the API that the engine speaks; much cheaper than asking for ``/version``."""
 
         def ask(connection: _Connection) -> str | None:
-            connection.request("GET", "/_ping")
-            response = connection.getresponse()
-            response.read()
-            return response.getheader("Api-Version")
+            return connection.ask("GET", "/_ping").fields.get("api-version")
 
         version: str | None = self._with_connection(CALL_SECONDS, ask)
         return version
@@ -200,7 +232,7 @@ class Engine:
         """The JSON answer, None if it is empty. Raises `UnavailableError` or `EngineRefusalError`."""
 
         def ask(connection: _Connection) -> Any:
-            answer = self._send(connection, method, path, query, body)
+            answer = connection.rest(connection.ask(method, _target(path, query or {}), body))
             return json.loads(answer) if answer.strip() else None
 
         return self._with_connection(timeout, ask)
@@ -210,7 +242,7 @@ class Engine:
     ) -> Exec:
         """Runs a command in a container. The events show its ``argv`` to everybody, not its ``stdin``."""
         wanted = {"Cmd": argv, "AttachStdin": True, "AttachStdout": True, "AttachStderr": True}
-        identity = self.call("POST", f"/containers/{quote(container)}/exec", body=wanted)["Id"]
+        identity = self.call("POST", f"/containers/{quoted(container)}/exec", body=wanted)["Id"]
         out, err = self._with_connection(timeout, lambda connection: _talk(connection, identity, stdin))
         return Exec(self._exit_code(identity), out, err)
 
@@ -225,28 +257,15 @@ class Engine:
 
     def logs(self, container: str, lines: int = 15) -> str:
         """The last lines that a container wrote."""
-        path = f"/containers/{quote(container)}/logs"
-        query = {"stdout": 1, "stderr": 1, "tail": lines}
-        data = self._with_connection(CALL_SECONDS, lambda link: self._send(link, "GET", path, query, None))
+        target = _target(f"/containers/{quoted(container)}/logs", {"stdout": 1, "stderr": 1, "tail": lines})
+        data = self._with_connection(CALL_SECONDS, lambda link: link.rest(link.ask("GET", target)))
         out, err = _frames(data)
         return (out + err).strip() or data.decode("utf-8", "replace").strip("\0 \n")
 
-    def _send(
-        self, connection: _Connection, method: str, path: str, query: Mapping[str, Any] | None, body: Any
-    ) -> bytes:
-        target = path + ("?" + urlencode({k: _plain(v) for k, v in query.items()}) if query else "")
-        data = None if body is None else json.dumps(body).encode()
-        connection.request(method, target, data, {"Content-Type": "application/json"} if data else {})
-        response = connection.getresponse()
-        answer = response.read()
-        if response.status >= 400:
-            raise EngineRefusalError(response.status, _complaint(answer))
-        return answer
-
     def _with_connection(self, timeout: float, do: Callable[[_Connection], Any]) -> Any:
-        connection = _Connection(self.endpoint, self.command, timeout)
         try:
-            return do(connection)
+            with _connected(self.endpoint, self.command, timeout) as connection:
+                return do(connection)
         except PermissionError:
             what = f"this user has no right to the Docker Engine's socket {self.endpoint.address}"
             raise UnavailableError("denied", what, _JOIN) from None
@@ -254,19 +273,39 @@ class Engine:
             raise self._down("does not answer at {where}") from None
         except socket.timeout:
             raise self._down(f"gave no answer within {timeout:g} s") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise self._down(f"broke off at {{where}} ({type(error).__name__})") from None
-        finally:
-            with contextlib.suppress(OSError):
-                connection.close()
 
     def _down(self, did: str) -> UnavailableError:
         what = f"the Docker Engine {did}".replace("{where}", self.endpoint.address)
         return UnavailableError("down", what, _START)
 
 
-def _plain(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, (dict, list)) else value
+_AS_IT_IS = re.compile(r"[A-Za-z0-9_.:/@-]*")
+
+
+def quoted(name: str) -> str:
+    """A name as a path holds it."""
+    if _AS_IT_IS.fullmatch(name):
+        return name
+    from urllib.parse import quote
+
+    return quote(name)
+
+
+def _target(path: str, query: Mapping[str, Any]) -> str:
+    if not query:
+        return path
+    texts = {name: _plain(value) for name, value in query.items()}
+    if all(map(_AS_IT_IS.fullmatch, texts.values())):
+        return f"{path}?" + "&".join(f"{name}={text}" for name, text in texts.items())
+    from urllib.parse import urlencode
+
+    return f"{path}?{urlencode(texts)}"
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
 def _complaint(answer: bytes) -> str:
@@ -281,16 +320,15 @@ def _talk(connection: _Connection, identity: str, stdin: bytes) -> tuple[str, st
 
     Not a byte may be sent before the engine has said so: it throws away what it read along with the request.
     """
-    body = json.dumps({"Detach": False, "Tty": False}).encode()
-    headers = {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "tcp"}
-    connection.request("POST", f"/exec/{identity}/start", body, headers)
-    response = connection.getresponse()
-    if response.status != http.client.SWITCHING_PROTOCOLS:
-        raise EngineRefusalError(response.status, _complaint(response.read()))
-    connection.sock.sendall(stdin)
+    wanted = {"Detach": False, "Tty": False}
+    upgrade = {"Connection": "Upgrade", "Upgrade": "tcp"}
+    head = connection.ask("POST", f"/exec/{identity}/start", wanted, upgrade)
+    if head.status != http1.SWITCHING_PROTOCOLS:
+        raise EngineRefusalError(head.status, _complaint(http1.body(connection.stream, head)))
+    connection.socket.sendall(stdin)
     with contextlib.suppress(OSError):
-        connection.sock.shutdown(socket.SHUT_WR)
-    return _frames(response.fp.read())
+        connection.socket.shutdown(socket.SHUT_WR)
+    return _frames(connection.stream.read())
 
 
 def _frames(data: bytes) -> tuple[str, str]:

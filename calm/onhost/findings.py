@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from typing import Any
-from urllib.parse import quote
 
 OPEN = "SELECT rule, target, mode, since FROM findings WHERE ended IS NULL ORDER BY since"
 SECONDS = 1.0
@@ -30,6 +29,7 @@ def read(part: dict[str, Any], root: str) -> dict[str, Any]:
 
 def _open(journal: str) -> list[dict[str, Any]]:
     import sqlite3
+    from urllib.parse import quote
 
     # Read-only still makes a -shm file beside a journal that nobody has open; immutable does not.
     mode = "mode=ro" if os.path.exists(journal + "-shm") else "immutable=1"

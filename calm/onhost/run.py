@@ -40,7 +40,7 @@ class Run:
     def engine(self) -> Engine:
         """The engine of this host. Raises `UnavailableError` with what to do.
 
-        Imported here, since most effects need none and `http.client` takes longer than all else they do.
+        Imported here, since most effects need none.
         """
         from calm.onhost.docker_api import Engine
 
