@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,7 @@ CRON_EDGES = (b"# calm: begin. What is edited down to its end is undone by the n
 TASK_FOLDER = "\\calm\\"
 
 _SYSTEM_UNITS = "/etc/systemd/system"
+_LINGERING = "/var/lib/systemd/linger"
 _WAIT_SECONDS = 20
 _SHOWN = (
     "Id,LoadState,UnitFileState,ActiveState,SubState,Result,ExecMainStatus,DropInPaths,NeedDaemonReload,"
@@ -91,7 +93,7 @@ def _facts() -> dict[str, Any]:
         "user": os.environ.get("LOGNAME") or os.environ.get("USER"),
         "wsl": wsl,
         "systemd": booted and on_path("systemctl") is not None,
-        "user_manager": booted and output(["systemctl", "--user", "show-environment"]) is not None,
+        "user_manager": booted and _answers(),
         "linger": _lingers() if booted else None,
         "crontab": on_path("crontab"),
         "cron_running": _cron_runs(),
@@ -130,9 +132,26 @@ def _windows_user() -> str | None:
     return shown.strip() or None if shown else None
 
 
+def _answers() -> bool:
+    """Whether this user's systemd takes calls, at the socket where ``systemctl --user`` finds it."""
+    runtime = environment().get("XDG_RUNTIME_DIR")
+    if not runtime:
+        return False
+    with socket.socket(socket.AF_UNIX) as private:
+        private.settimeout(_WAIT_SECONDS)
+        return private.connect_ex(os.path.join(runtime, "systemd", "private")) == 0
+
+
 def _lingers() -> bool | None:
-    shown = output(["loginctl", "show-user", str(os.getuid()), "--property=Linger", "--value"])
-    return None if shown is None else shown.strip() == "yes"
+    """Whether this user's systemd outlives a logout: logind keeps a file for each that does (systemd 252)."""
+    import pwd
+
+    if on_path("loginctl") is None:
+        return None
+    try:
+        return os.path.exists(os.path.join(_LINGERING, pwd.getpwuid(os.getuid()).pw_name))
+    except KeyError:
+        return None
 
 
 def _cron_runs() -> bool | None:
