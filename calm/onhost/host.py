@@ -75,13 +75,17 @@ def disk_free(path: str) -> int | None:
 
 def ports(wanted: Iterable[int], published: dict[int, str]) -> dict[str, dict[str, Any]]:
     """Which of the ports are taken, and by which container or process where that can be told."""
-    listening = _listening()
-    out = {}
-    for port in wanted:
-        taken = port in published or (port in listening if listening is not None else _answers(port))
-        by = published.get(port) or (_process((listening or {}).get(port)) if taken else None)
-        out[str(port)] = {"taken": taken, "by": by}
-    return out
+    others = [port for port in wanted if port not in published]
+    # A kernel with much memory takes 10 ms to list its sockets, be there ever so few.
+    listening = _listening() if others else None
+    return {str(port): _port(port, published, listening) for port in wanted}
+
+
+def _port(port: int, published: dict[int, str], listening: dict[int, str] | None) -> dict[str, Any]:
+    if port in published:
+        return {"taken": True, "by": published[port]}
+    taken = port in listening if listening is not None else _answers(port)
+    return {"taken": taken, "by": _process((listening or {}).get(port)) if taken else None}
 
 
 def _answers(port: int) -> bool:

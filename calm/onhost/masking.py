@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import re
+from functools import lru_cache
 from typing import Any, Iterable, Iterator
 
 from calm.onhost.errors import RefusedError
@@ -100,6 +101,7 @@ def looks_secret(key: str) -> bool:
     return _strength(key) > 0
 
 
+@lru_cache(maxsize=1024)
 def _strength(key: str) -> int:
     """2: whatever stands there is secret; 1: unless it is a number; 0: not secret."""
     words = [word.lower() for word in _WORD.findall(key)]
