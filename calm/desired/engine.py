@@ -37,6 +37,12 @@ def facts(host: Host) -> Mapping[str, Any]:
     return recorded
 
 
+def compose_plugin(host: Host) -> Mapping[str, Any] | None:
+    """The file of the Compose plugin and its version: the probe asks only one that is new to it."""
+    found: Mapping[str, Any] | None = host.state["docker"].get("compose_plugin")
+    return found or (host.record.get("docker") or {}).get("compose_plugin")
+
+
 def has_start_interval(docker: Mapping[str, Any]) -> bool:
     """Whether health checks may have a start interval; an engine that is not there counts as a new one."""
     return not docker.get("api") or version(docker["api"]) >= START_INTERVAL_API

@@ -167,6 +167,7 @@ def record(host: Host) -> dict[str, Any]:
         "network": network,
         "network_is_ours": network_is_ours(host, network),
         "engine": dict(engine.facts(host)),
+        "compose_plugin": engine.compose_plugin(host),
     }
 
 

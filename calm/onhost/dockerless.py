@@ -10,7 +10,7 @@ from calm.onhost.programs import docker_command
 def nothing(status: str = "absent", error: str | None = None) -> dict[str, Any]:
     """The answer's Docker parts where no engine answers."""
     docker = dict.fromkeys(
-        ("socket", "version", "api", "compose", "cpus", "memory_bytes", "cgroup", "gateway")
+        ("socket", "version", "api", "compose", "compose_plugin", "cpus", "memory_bytes", "cgroup", "gateway")
     )
     flags = {"desktop": False, "rootless": False, "swap_limit": None}
     return {

@@ -45,8 +45,9 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
     root = Root(request["root"])
     masker = Masker(request.get("digest_key"))
     docker_part = request.get("docker") or {}
+    record = _record(root)
     # Docker's commands in containers take longest: they run while the rest is read.
-    docker_said = _docker(docker_part, masker, root)
+    docker_said = _docker(docker_part, masker, root, record["record"] or {})
     found = started(
         {"host": lambda: host.read(request.get("commands") or ()), "parts": lambda: _parts(request, root)}
     )
@@ -54,7 +55,7 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
     files = {
         "root": {"path": root.path, "status": root.status(), "disk_free_bytes": host.disk_free(root.path)},
         "files": {name: entry(root, masker, spec["path"]) for name, spec in _documents(request).items()},
-        **_record(root),
+        **record,
         "lock": lock.seen(root),
         "secrets": secrets,
         "lmstudio": _lmstudio(request, root, masker),
@@ -66,7 +67,9 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
     return {"schema": 1, "host": rest["host"], **files, "ports": ports, **docker, **rest["parts"]}
 
 
-def _docker(part: dict[str, Any], masker: Masker, root: Root) -> Callable[[], dict[str, Any]]:
+def _docker(
+    part: dict[str, Any], masker: Masker, root: Root, record: dict[str, Any]
+) -> Callable[[], dict[str, Any]]:
     """What Docker knows, asked for, not yet waited for; by now the masker knows the containers' secrets."""
     if not part or part.get("enabled") is False:
         from calm.onhost import dockerless
@@ -76,7 +79,8 @@ def _docker(part: dict[str, Any], masker: Masker, root: Root) -> Callable[[], di
 
     kept = values_of(root, ("redis_password", "postgres_password"))
     passwords = {server: kept.get(f"{server}_password", "") for server in ("redis", "postgres")}
-    return dockerstate.begin(part, masker, passwords)
+    plugin = (record.get("docker") or {}).get("compose_plugin")
+    return dockerstate.begin(part, masker, passwords, plugin if isinstance(plugin, dict) else {})
 
 
 def _documents(request: dict[str, Any]) -> dict[str, Any]:
