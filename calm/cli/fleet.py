@@ -89,8 +89,7 @@ def plan(
     """Show what differs from the settings. Writes nothing on any host."""
     from calm.fleet import work
 
-    job = work.Job(target=_target(inventory, limit, data), only=only)
-    _validated(job.target)
+    job = work.Job(target=_target(inventory, limit, data), only=only, strict=True)
     outcome = _working(lambda: work.plan(job, every=every))
     _print(outcome, as_json)
     if out is not None:
@@ -132,7 +131,7 @@ def apply(
     """Converge every host: show the plan, ask, change, look again."""
     from calm.fleet import work
 
-    job = work.Job(target=_target(inventory, limit, data), only=only, force=force)
+    job = work.Job(target=_target(inventory, limit, data), only=only, force=force, strict=True)
     if file is not None:
         job = _planned(job, Path(file))
     if retry_failed:
@@ -141,7 +140,6 @@ def apply(
             click.echo("The last apply left no host of this inventory unfinished.", err=True)
             return Exit.OK
         job = job.on(unfinished)
-    _validated(job.target)
     return _converge(job, yes=yes, every=every, as_json=as_json, canary=canary)
 
 
@@ -308,13 +306,13 @@ Result = TypeVar("Result")
 def _working(work: Callable[[], Result]) -> Result:
     """Do ``work``, and end the command plainly if the inventory or the choice is wrong."""
     from calm.fleet.choice import UnknownResourceError
-    from calm.fleet.targets import InventoryError, NoHostError
+    from calm.fleet.targets import InventoryError, NoHostError, WrongSettingsError
 
     try:
         # An inventory is a program, too; what it prints is no part of the document.
         with redirect_stdout(sys.stderr):
             return work()
-    except InventoryError as error:
+    except (InventoryError, WrongSettingsError) as error:
         raise CommandError(str(error), code=Exit.INVALID) from error
     except NoHostError as error:
         raise CommandError(str(error), code=Exit.UNREACHABLE) from error

@@ -97,6 +97,11 @@ def settle(host: Host) -> None:
             channel.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
+def logs_in(host: Host) -> bool:
+    """Whether ``host`` is at work on a login, and for the next while everything waits for it alone."""
+    return bool(getattr(_transport(host), "initial_kex_done", False))
+
+
 def answers(host: Host) -> bool:
     """Whether ``host`` answers over the connection that there is; true for hosts that are reached without."""
     transport = _transport(host)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from calm.settings import Settings
-from calm.settings.dump import MASK
-from calm.settings.load import Layer, load
+if TYPE_CHECKING:
+    from calm.settings import Settings
 
 KEPT = 10
 """How many generations of settings a host remembers."""
@@ -36,6 +35,8 @@ def present(settings: Settings, record: Mapping[str, Any]) -> Settings:
 
 
 def _with_secrets_of(settings: Settings, old: Mapping[str, Any]) -> Settings:
+    from calm.settings.load import Layer, load
+
     now = settings.model_dump(mode="json", by_alias=True)
     whole = _unmasked(old, now) | {"secrets": now["secrets"]}
     return load([Layer(source="the host's record", data=whole)], host="rollback")
@@ -47,6 +48,8 @@ def _unmasked(old: Any, now: Any) -> Any:
     Raises:
         NoGenerationError: there is no such value now; the record keeps no secret.
     """
+    from calm.settings.dump import MASK
+
     if isinstance(old, Mapping):
         inner = now if isinstance(now, Mapping) else {}
         return {key: _unmasked(value, inner.get(key)) for key, value in old.items()}

@@ -7,9 +7,10 @@ in ``all``. The layers are read one by one here and merged deeply by :mod:`calm.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from calm.settings.load import Layer
+if TYPE_CHECKING:
+    from calm.settings.load import Layer
 
 
 class InventoryLike(Protocol):
@@ -26,6 +27,8 @@ def layers(inventory: InventoryLike, host: str, groups: list[str], *, source: st
 
     ``source`` is how messages name the inventory.
     """
+    from calm.settings.load import Layer
+
     named = [("all", inventory.get_group_data("all") or inventory.get_data())]
     named += [(group, inventory.get_group_data(group)) for group in groups if group != "all"]
     found = [(f"{source}: group {name}", data) for name, data in named]

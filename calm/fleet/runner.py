@@ -18,10 +18,10 @@ import logging
 import pkgutil
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from fnmatch import fnmatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gevent  # type: ignore[import-untyped]
 import pyinfra
@@ -45,14 +45,26 @@ from calm.fleet.board import Pass
 from calm.fleet.interrupt import heard_while_waiting
 from calm.fleet.layers import layers
 from calm.fleet.patience import MARGIN_SECONDS
-from calm.fleet.targets import InventoryError, NoHostError, Target
-from calm.settings import Settings
-from calm.settings.load import SettingsError, load
+from calm.fleet.targets import InventoryError, NoHostError, Target, WrongSettingsError
+
+if TYPE_CHECKING:
+    from calm.settings import Settings
+    from calm.settings.load import SettingsError
 
 EFFECT_SECONDS = 30
 LEASE_SECONDS = 120
 LOCKING_SECONDS = 10
 """How long an interrupt waits for hosts that are taking their lock."""
+
+LOGIN_SECONDS = 1.0
+"""How long to wait for a host to get as far as the login before this process goes on with work of its own."""
+
+_LOOK_SECONDS = 0.002
+_ROUND_TRIPS = 4
+"""Up to the login: TCP, the greetings, and two for the keys."""
+
+_SLOW_TO_LOAD = ("pydantic_core", "pydantic.types", "pydantic.json_schema", "calm.settings.load")
+"""What settings are made with. All else that a pass takes is there before it connects."""
 
 _HELD = re.compile("locked by|at work on this host")
 """What an answer says where it is somebody else's lock that is in the way, and not a full disk, say."""
@@ -68,17 +80,18 @@ def validate(target: Target) -> dict[str, Settings | SettingsError]:
         InventoryError, NoHostError
     """
     inventory, hosts = _hosts(target)
-    _read_before[:] = [(target, inventory, hosts)]
     return {host.name: _settings(inventory, host, target) for host in hosts}
 
 
-def look(target: Target, board: boards.Board) -> Pass:
+def look(target: Target, board: boards.Board, *, strict: bool = False) -> Pass:
     """Read and compare every host. Nothing is written on any of them.
 
+    With ``strict`` wrong settings of one host keep all from being read; else they are told of that one.
+
     Raises:
-        InventoryError, NoHostError
+        InventoryError, NoHostError, WrongSettingsError
     """
-    return _pass(target, board, execute=False, progress=None)
+    return _pass(target, board, execute=False, progress=None, strict=strict)
 
 
 def converge(target: Target, board: boards.Board, progress: Progress | None = None) -> Pass:
@@ -87,7 +100,7 @@ def converge(target: Target, board: boards.Board, progress: Progress | None = No
     Raises:
         InventoryError, NoHostError
     """
-    return _pass(target, board, execute=True, progress=progress)
+    return _pass(target, board, execute=True, progress=progress, strict=False)
 
 
 def effects(target: Target, wanted: Callable[[Settings], dict[str, Any]]) -> dict[str, tuple[bool, str]]:
@@ -102,7 +115,7 @@ def effects(target: Target, wanted: Callable[[Settings], dict[str, Any]]) -> dic
         _connect(state)
         for host in state.activated_hosts:
             settings = _settings(inventory, host, target)
-            if isinstance(settings, SettingsError):
+            if isinstance(settings, Exception):
                 outcome[host.name] = (False, str(settings))
                 continue
             outcome[host.name] = _command(state, host, wanted(settings))
@@ -113,8 +126,10 @@ def effects(target: Target, wanted: Callable[[Settings], dict[str, Any]]) -> dic
     return outcome
 
 
-def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progress | None) -> Pass:
-    inventory, hosts = _hosts_read_before(target) or _hosts(target)
+def _pass(
+    target: Target, board: boards.Board, *, execute: bool, progress: Progress | None, strict: bool
+) -> Pass:
+    inventory, hosts = _hosts(target)
     boards.begin(board)
     board.source = target.source
     state = _state(target, inventory, hosts)
@@ -123,13 +138,17 @@ def _pass(target: Target, board: boards.Board, *, execute: bool, progress: Progr
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
     try:
         with heard_while_waiting():
-            with _loading_ahead():
-                _connect(state)
+            connecting = gevent.spawn(_connect, state)
+            _wait_for_login(connecting, hosts)
+            _load_ahead()
+            if strict:
+                _insist({host.name: _settings(inventory, host, target) for host in hosts})
+            connecting.get()
             if execute:
                 _lock(state, board, target)
             if state.active_hosts:
                 _deploy(state, target, execute=execute)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, WrongSettingsError):
         state.pool.kill(timeout=EFFECT_SECONDS)  # else they would go on while their locks are freed
         raise
     finally:
@@ -198,18 +217,6 @@ def _named(state: State, op_hash: str) -> str:
     return next(iter(state.op_meta[op_hash].names))
 
 
-_read_before: list[tuple[Target, Inventory, list[Host]]] = []
-"""What ``validate`` has read and no pass has used yet: pyinfra ties an inventory to one state."""
-
-
-def _hosts_read_before(target: Target) -> tuple[Inventory, list[Host]] | None:
-    while _read_before:
-        known, inventory, hosts = _read_before.pop()
-        if known is target:
-            return inventory, hosts
-    return None
-
-
 def _hosts(target: Target) -> tuple[Inventory, list[Host]]:
     pyinfra.is_cli = True
     logging.getLogger("pyinfra").addHandler(logging.NullHandler())
@@ -255,7 +262,15 @@ def _limited(inventory: Inventory, target: Target) -> Iterable[Host]:
             yield host
 
 
+def _insist(found: dict[str, Settings | SettingsError]) -> None:
+    wrong = [str(one) for one in found.values() if isinstance(one, Exception)]
+    if wrong:
+        raise WrongSettingsError("\n".join(dict.fromkeys(wrong)))
+
+
 def _settings(inventory: Inventory, host: Host, target: Target) -> Settings | SettingsError:
+    from calm.settings.load import SettingsError, load
+
     try:
         return load(layers(inventory, host.name, host.groups, source=target.source), host=host.name)
     except SettingsError as error:
@@ -280,21 +295,28 @@ def _connect(state: State) -> None:
         connect_all(state)
 
 
-@contextmanager
-def _loading_ahead() -> Iterator[None]:
-    """Load what comparing needs while connections wait for their hosts; the rest is loaded when needed."""
-    ahead = gevent.spawn(_load_ahead)
-    try:
-        yield
-    finally:
-        ahead.kill()
+def _wait_for_login(connecting: gevent.Greenlet, hosts: list[Host]) -> None:
+    """Give way to the connections until the first host has a login to check, or all are through.
+
+    Up to there an answer follows upon an answer, and all of them would wait for whatever is done meanwhile.
+    Then a host is busy for a hundred milliseconds, as Linux is that begins a session of a user.
+    """
+    began = time.monotonic()
+    while not connecting.ready() and time.monotonic() < began + LOGIN_SECONDS:
+        if any(connection.logs_in(host) for host in hosts):
+            gevent.sleep(
+                (time.monotonic() - began) / _ROUND_TRIPS
+            )  # the login's first question is a short one
+            return
+        gevent.sleep(_LOOK_SECONDS)
 
 
 def _load_ahead() -> None:
-    for module in pkgutil.iter_modules(calm.drift.__path__, "calm.drift."):
-        with suppress(Exception):  # told where it is needed
-            importlib.import_module(module.name)
+    """Load what settings and comparing need; the connections are heard in between."""
+    parts = pkgutil.iter_modules(calm.drift.__path__, "calm.drift.")
+    for name in (*_SLOW_TO_LOAD, *(module.name for module in parts)):
         gevent.sleep(0)
+        importlib.import_module(name)
 
 
 def _lock(state: State, board: boards.Board, target: Target) -> None:
@@ -317,7 +339,7 @@ def _lock(state: State, board: boards.Board, target: Target) -> None:
 def _lock_one(state: State, host: Host, board: boards.Board, target: Target, effect: dict[str, Any]) -> bool:
     run = board.host(host.name)
     settings = _settings(state.inventory, host, target)
-    if isinstance(settings, SettingsError):
+    if isinstance(settings, Exception):
         return True  # deploy.py says it, with the rest
     run.settings = settings
     done, said = _command(state, host, _request(settings, board, effect))

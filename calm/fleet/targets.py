@@ -19,6 +19,10 @@ class NoHostError(Exception):
     """The inventory, or ``--limit``, names no host."""
 
 
+class WrongSettingsError(Exception):
+    """The settings of some hosts are wrong, so nothing was run on any. The text is all that is wrong."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     """The hosts of one command. ``data`` lies over every host's settings, as ``--data`` gave it.

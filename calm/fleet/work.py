@@ -31,7 +31,8 @@ class Job:
     """What a command wants of its hosts. ``settings_for`` and ``desired`` serve rollback and remove.
 
     ``agreed`` is set where a plan file says what may change, ``nobody_asked`` where no person was shown the
-    plan and asked: then a host that has moved since is planned anew, once.
+    plan and asked: then a host that has moved since is planned anew, once. ``strict`` plans for no host
+    while the settings of another one are wrong.
     """
 
     target: Target
@@ -41,6 +42,7 @@ class Job:
     settings_for: SettingsFor | None = None
     agreed: Agreed | None = None
     nobody_asked: bool = False
+    strict: bool = False
 
     def board(self, *, agreed: Agreed | None = None) -> Board:
         """A new board for one pass of this job; ``agreed`` in the place of the job's own."""
@@ -95,7 +97,7 @@ def plan(job: Job, *, every: bool = False) -> Outcome:
     """What differs on each host. Nothing is written anywhere."""
     from calm.fleet import runner
 
-    return outcome("plan", runner.look(job.target, job.board()), every=every)
+    return outcome("plan", runner.look(job.target, job.board(), strict=job.strict), every=every)
 
 
 def apply(job: Job, shown: Outcome, *, every: bool, progress: Progress | None, canary: int = 0) -> Outcome:

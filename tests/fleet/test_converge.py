@@ -66,6 +66,27 @@ def test_again_nothing_changes_and_it_costs_few_commands(fleet: Fleet) -> None:
     assert "COMMAND" not in log
 
 
+def test_wrong_settings_of_one_host_keep_calm_off_all(fleet: Fleet) -> None:
+    """They are read while the connections come about; nothing is run on any host then, and none is locked."""
+    host, kept = fleet.whole["gpu-1"], dict(fleet.data["gpu-3"])
+    fleet.data["gpu-3"] = kept | {"calm": fleet.settings | {"rooot": "/x"}}
+    fleet.inventory.write_text(
+        f"hosts = {[(name, {'calm': fleet.settings} | data) for name, data in fleet.data.items()]!r}\n"
+    )
+    said: list[Any] = []
+    try:
+        assert counted(host, lambda: said.append(fleet.calm("plan"))) == 0
+        assert counted(host, lambda: said.append(fleet.calm("apply", "--yes"))) == 0
+    finally:
+        fleet.data["gpu-3"] = kept
+        fleet.write()
+    for result in said:
+        assert (result.code, result.out) == (4, ""), result.said
+        assert "calm.rooot" in result.err
+        assert "host gpu-3" in result.err
+    assert fleet.calm("status", "--limit", "gpu-1").code == 0
+
+
 _SET_POLICY = (
     'REDISCLI_AUTH="$(cat /run/secrets/redis_password)" redis-cli CONFIG SET maxmemory-policy noeviction'
 )
