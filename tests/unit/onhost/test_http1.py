@@ -1,4 +1,4 @@
-"""HTTP/1.1 as an engine speaks it: every form of an answer, and none that is broken taken for a whole one."""
+"""HTTP/1.1 as an engine speaks it: every form of answer, and no broken one taken for a whole one."""
 
 from __future__ import annotations
 
