@@ -8,7 +8,6 @@ import pytest
 
 from calm.onhost import http1
 
-
 CHUNKED = "HTTP/1.1 200 OK\r\ntransfer-ENCODING: Chunked\r\n\r\n"
 
 
