@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import yaml
-
 from calm.desired.app_yaml import ID, SECTION
 from calm.desired.app_yaml import declared as declared_values
 from calm.drift import foreign, yaml_splice, yaml_text
@@ -39,11 +37,14 @@ def compare(context: Context) -> Piece:
 
 
 def _merged(context: Context, entry: Mapping[str, Json], present: Mapping[str, Json]) -> Piece:
-    declared = yaml.safe_load(_rendered(context.settings, present, fresh=not present))
+    declared = _values(context.settings, present, fresh=not present)
     document = foreign.Foreign(
         id=ID, entry=entry, present={SECTION: present}, declared=declared, merger=yaml_splice.merge
     )
-    return Piece(resources=(foreign.resource(context, document),), record=_record(context, entry, present))
+    kept = declared if present else None
+    return Piece(
+        resources=(foreign.resource(context, document),), record=_record(context, entry, present, kept)
+    )
 
 
 def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
@@ -65,10 +66,20 @@ def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
     return Piece(resources=(resource,), record=_record(context, entry, {}))
 
 
-def _record(context: Context, entry: Mapping[str, Json], present: Mapping[str, Json]) -> dict[str, Json]:
+def _record(
+    context: Context,
+    entry: Mapping[str, Json],
+    present: Mapping[str, Json],
+    declared: Mapping[str, Json] | None = None,
+) -> dict[str, Json]:
     """What is declared from now on; a provider that was put into a new file belongs to whoever edits it."""
-    declared = yaml.safe_load(_rendered(context.settings, present, fresh=False))
-    return {ID: foreign.record_of(entry["path"], declared)}
+    kept = declared or _values(context.settings, present, fresh=False)
+    return {ID: foreign.record_of(entry["path"], kept)}
+
+
+def _values(settings: Settings, present: Mapping[str, Json], *, fresh: bool) -> Mapping[str, Json]:
+    found: Mapping[str, Json] = yaml_text.load(_rendered(settings, present, fresh=fresh))
+    return found
 
 
 def _rendered(settings: Settings, present: Mapping[str, Json], *, fresh: bool) -> str:

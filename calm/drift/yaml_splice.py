@@ -12,6 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -88,7 +89,15 @@ def merge(text: str, declared: Mapping[str, Json], *, same: Same = plain_same) -
 
 
 def _root(text: str) -> yaml.MappingNode | None:
-    """The mapping at the top; None for a text without a value."""
+    """The mapping at the top; None for a text without a value.
+
+    Parsed once for all hosts that have the same text. But what a ``<<`` brings in is put into the nodes when
+    their values are made, so that such a text is parsed anew each time.
+    """
+    return _parsed(text) if "<<" in text else _kept(text)
+
+
+def _parsed(text: str) -> yaml.MappingNode | None:
     try:
         nodes = list(yaml.compose_all(text, _Lenient))
     except (yaml.YAMLError, RecursionError) as error:
@@ -101,6 +110,9 @@ def _root(text: str) -> yaml.MappingNode | None:
         kind = "a list" if isinstance(nodes[0], yaml.SequenceNode) else "a single value"
         raise MergeError(f"it holds {kind} at its top where sections are expected", INVALID_HINT)
     return nodes[0]
+
+
+_kept = lru_cache(maxsize=64)(_parsed)
 
 
 def _where(error: Exception) -> str:
