@@ -1,7 +1,8 @@
 """A fleet with nothing to do, beside Ansible and plain pyinfra: ``python -m bench.fleet [--write]``.
 
-Real hosts with systemd, sshd and an engine of their own (``--hosts 8``; 3), converged before. The three take
-turns, so that whatever else this machine does slows all of them.
+Real hosts with systemd, sshd and an engine of their own (``--hosts 8``; 3), converged before. They take
+turns, so that whatever else this machine does slows all of them. An empty deploy of pyinfra is the floor: it
+starts, logs in everywhere, and does nothing.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def _table(fleet: Fleet, number: int) -> str:
         if name != "Ansible"
     }
     cost["Ansible"] = _executions([*_argvs(fleet, 1)["Ansible"], "-vvv"], environment)
-    rows = [
-        (name, *_figures(name, took), str(cost[name])) for name in ("calm plan", "plain pyinfra", "Ansible")
-    ]
+    rows = [(name, *_figures(name, took), str(cost[name])) for name in commands]
     head = ["nothing to do"]
     for count in took:
         head += [f"{count} host{'' if count == 1 else 's'}", "times calm"]
@@ -68,7 +67,7 @@ def _figures(name: str, took: Mapping[int, Mapping[str, Sequence[float]]]) -> li
 
 
 def _argvs(fleet: Fleet, count: int) -> dict[str, list[str]]:
-    """The three commands on the first ``count`` hosts."""
+    """The commands on the first ``count`` hosts."""
     chosen = list(fleet.whole)[:count]
     inventory = fleet.folder / f"peers-{count}.py"
     inventory.write_text(f"hosts = {[(name, _data(fleet, name)) for name in chosen]!r}\n")
@@ -76,9 +75,13 @@ def _argvs(fleet: Fleet, count: int) -> dict[str, list[str]]:
     ini.write_text("".join(_line(fleet, name) for name in chosen))
     limits = [part for name in chosen for part in ("--limit", name)]
     rendered = f"rendered={fleet.folder / 'rendered'}"
+    empty = fleet.folder / "empty.py"
+    empty.write_text("")
+    pyinfra = [str(_BIN / "pyinfra"), "-y", str(inventory)]
     return {
+        "empty pyinfra deploy": [*pyinfra, str(empty)],
         "calm plan": [str(_BIN / "calm"), "plan", str(fleet.inventory), *limits],
-        "plain pyinfra": [str(_BIN / "pyinfra"), "-y", str(inventory), str(PEERS / "deploy.py")],
+        "plain pyinfra": [*pyinfra, str(PEERS / "deploy.py")],
         "Ansible": [str(_ansible()), "-i", str(ini), "-e", rendered, str(PEERS / "playbook.yml")],
     }
 
