@@ -135,9 +135,9 @@ def _changed(
     A rotation is in the stamp of each consumer (``stamped``), which is recreated for it; else those that run
     are restarted, since a container sees the file that lay there when it started.
     """
-    consumers = () if stamped else _consumers(context, name)
-    effects = ({"do": "secret", "name": name, **value}, *_told(context, name), *_restarted(consumers))
-    note = f"restarts {', '.join(consumers)}" if consumers else None
+    using = () if stamped else consumers(context, name)
+    effects = ({"do": "secret", "name": name, **value}, *_told(context, name), *restarted(using))
+    note = f"restarts {', '.join(using)}" if using else None
     return _resource(name, action=action, **_value(origin), effects=effects, note=note)
 
 
@@ -150,7 +150,7 @@ _CONSUMERS = {"redis_password": ("redis", "agent-api")}
 _OTHERS_CONSUMER = ("agent-api",)
 
 
-def _consumers(context: Context, name: str) -> tuple[str, ...]:
+def consumers(context: Context, name: str) -> tuple[str, ...]:
     """The running containers of ours that read this secret."""
     services = _CONSUMERS.get(name, _OTHERS_CONSUMER)
     found = (old_stack.container(context, service) for service in services)
@@ -161,7 +161,8 @@ def _is_ours(container: Mapping[str, Json]) -> bool:
     return old_stack.OUR_LABEL in (container.get("labels") or {})
 
 
-def _restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
+def restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
+    """Each is started again and waited for: only then does it see a secret's new file."""
     for container in containers:
         yield {"do": "container", "name": container, "action": "restart"}
         yield {"do": "wait_healthy", "container": container, "deadline_s": _HEALTHY_SECONDS}

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from calm.desired.paths import COMPOSE_FILE, absolute, in_compose_directory
+from calm.drift import secrets
 from calm.drift.model import Change, Context, Effect
 from calm.drift.running_values import wanted
 from calm.drift.service_changes import PASSWORD, RUNNING, Side
@@ -26,16 +27,30 @@ def update(side: Side, changes: Iterable[Change]) -> Iterator[Effect]:
         sorted(path.removeprefix(RUNNING) for path in paths - {PASSWORD} if path.startswith(RUNNING))
     )
     yield awaited(container["name"], side.service.deadline)
-    if PASSWORD in paths:
-        yield from _told_password(side, container["name"])
     yield from _running(side.context, side.service.name, container["name"], running)
+    if PASSWORD in paths:
+        yield from _given_password(side)
 
 
-def _told_password(side: Side, container: str) -> Iterator[Effect]:
-    if side.service.name == "redis":
-        parameters = {"requirepass": {"secret": "redis_password"}}
-        yield {"do": "redis_set", "container": container, "parameters": parameters}
-    yield from proven(side.context, side.service.name, container)
+def _given_password(side: Side) -> Iterator[Effect]:
+    """The server gets the password of this host's file, and whoever uses it is started again.
+
+    It may be the file that has changed: a container sees the one that lay there when it started. redis, too,
+    which reads what it asks for from a file of its own.
+    """
+    name = side.service.name
+    if name == "redis":
+        yield {"do": "secret", "name": "redis_password", "length": secrets.LENGTH}
+    elif name == "postgres":
+        yield from proven(side.context, name, side.container["name"])
+    yield from secrets.restarted(given_anew(side))
+    if name == "redis":
+        yield from proven(side.context, name, side.container["name"])
+
+
+def given_anew(side: Side) -> tuple[str, ...]:
+    """The containers that are started again for a server's password."""
+    return secrets.consumers(side.context, f"{side.service.name}_password")
 
 
 def remake(side: Side, changes: Iterable[Change], *, project: str, in_the_way: bool) -> Iterator[Effect]:

@@ -243,8 +243,16 @@ def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Re
         origin=joint_origin(tuple(change.origin for change in changes if change.origin)),
         changes=changes,
         effects=carried,
-        note=moved_note(changes),
+        note=moved_note(changes) or _restart_note(side, changes),
     )
+
+
+def _restart_note(side: Side, changes: tuple[Change, ...]) -> str | None:
+    """What is started again for a password that a server is given."""
+    if not any(change.path == service_changes.PASSWORD for change in changes):
+        return None
+    again = service_effects.given_anew(side)
+    return f"restarts {', '.join(again)}" if again else None
 
 
 def _count(side: Side, found: _Found) -> tuple[Change, ...]:

@@ -91,10 +91,10 @@ def merge(text: str, declared: Mapping[str, Json], *, same: Same = plain_same) -
 def _root(text: str) -> yaml.MappingNode | None:
     """The mapping at the top; None for a text without a value.
 
-    Parsed once for all hosts that have the same text. But what a ``<<`` brings in is put into the nodes when
-    their values are made, so that such a text is parsed anew each time.
+    Parsed once for all hosts that have the same text. But what a ``<<`` (or its tag) brings in is put into
+    the nodes when their values are made, so that such a text is parsed anew each time.
     """
-    return _parsed(text) if "<<" in text else _kept(text)
+    return _parsed(text) if "<<" in text or "!" in text else _kept(text)
 
 
 def _parsed(text: str) -> yaml.MappingNode | None:

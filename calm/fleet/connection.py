@@ -98,7 +98,7 @@ def settle(host: Host) -> None:
 
 
 def logs_in(host: Host) -> bool:
-    """Whether ``host`` is at work on a login, and for the next while everything waits for it alone."""
+    """Whether the keys of this connection are agreed on, so that the login is what comes next."""
     return bool(getattr(_transport(host), "initial_kex_done", False))
 
 

@@ -18,7 +18,7 @@ import logging
 import pkgutil
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING, Any
@@ -138,17 +138,12 @@ def _pass(
     result = Pass(board=board, hosts=tuple(host.name for host in hosts), unreachable=watcher.unreachable)
     try:
         with heard_while_waiting():
-            connecting = gevent.spawn(_connect, state)
-            _wait_for_login(connecting, hosts)
-            _load_ahead()
-            if strict:
-                _insist({host.name: _settings(inventory, host, target) for host in hosts})
-            connecting.get()
+            _reach(state, target, hosts, strict=strict)
             if execute:
                 _lock(state, board, target)
             if state.active_hosts:
                 _deploy(state, target, execute=execute)
-    except (KeyboardInterrupt, WrongSettingsError):
+    except KeyboardInterrupt:
         state.pool.kill(timeout=EFFECT_SECONDS)  # else they would go on while their locks are freed
         raise
     finally:
@@ -262,8 +257,16 @@ def _limited(inventory: Inventory, target: Target) -> Iterable[Host]:
             yield host
 
 
-def _insist(found: dict[str, Settings | SettingsError]) -> None:
-    wrong = [str(one) for one in found.values() if isinstance(one, Exception)]
+def _all_settings(
+    inventory: Inventory, hosts: list[Host], target: Target
+) -> Iterator[Settings | SettingsError]:
+    for host in hosts:
+        gevent.sleep(0)
+        yield _settings(inventory, host, target)
+
+
+def _insist(found: Iterable[Settings | SettingsError]) -> None:
+    wrong = [str(one) for one in found if isinstance(one, Exception)]
     if wrong:
         raise WrongSettingsError("\n".join(dict.fromkeys(wrong)))
 
@@ -295,6 +298,29 @@ def _connect(state: State) -> None:
         connect_all(state)
 
 
+def _reach(state: State, target: Target, hosts: list[Host], *, strict: bool) -> None:
+    """Connect to every host; read the settings, and load what a pass takes, while hosts log in.
+
+    Raises:
+        WrongSettingsError: with ``strict`` alone. No connection is left behind by this or any other error.
+    """
+    connecting = gevent.spawn(_connect, state)
+    try:
+        _wait_for_login(connecting, hosts)
+        _load_ahead()
+        if strict:
+            _insist(_all_settings(state.inventory, hosts, target))
+        connecting.get()
+    except BaseException:
+        connecting.kill()  # first, or it would go on to further hosts
+        state.pool.kill(timeout=EFFECT_SECONDS)
+        for host in hosts:
+            if host.connected and host not in state.activated_hosts:
+                with suppress(OSError, EOFError, SSHException):
+                    host.disconnect()
+        raise
+
+
 def _wait_for_login(connecting: gevent.Greenlet, hosts: list[Host]) -> None:
     """Give way to the connections until the first host has a login to check, or all are through.
 
@@ -304,9 +330,8 @@ def _wait_for_login(connecting: gevent.Greenlet, hosts: list[Host]) -> None:
     began = time.monotonic()
     while not connecting.ready() and time.monotonic() < began + LOGIN_SECONDS:
         if any(connection.logs_in(host) for host in hosts):
-            gevent.sleep(
-                (time.monotonic() - began) / _ROUND_TRIPS
-            )  # the login's first question is a short one
+            # The login begins with a question that is answered at once.
+            gevent.sleep((time.monotonic() - began) / _ROUND_TRIPS)
             return
         gevent.sleep(_LOOK_SECONDS)
 

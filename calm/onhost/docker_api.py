@@ -136,15 +136,15 @@ class _Pipes:
 
 
 class _Connection(NamedTuple):
-    """The way to the engine, open: what is sent goes by ``socket``, what is read by ``stream``."""
+    """The way to the engine, open: what is sent goes by ``way``, a socket, and what is read by ``stream``."""
 
-    socket: Any
+    way: Any
     stream: IO[bytes]
 
     def ask(self, method: str, target: str, body: Any = None, fields: Mapping[str, str] = {}) -> http1.Head:
         """Sends a request and reads how its answer begins."""
         data = None if body is None else json.dumps(body).encode()
-        self.socket.sendall(http1.request(method, target, data, fields))
+        self.way.sendall(http1.request(method, target, data, fields))
         return http1.head(self.stream)
 
     def rest(self, head: http1.Head) -> bytes:
@@ -325,9 +325,9 @@ def _talk(connection: _Connection, identity: str, stdin: bytes) -> tuple[str, st
     head = connection.ask("POST", f"/exec/{identity}/start", wanted, upgrade)
     if head.status != http1.SWITCHING_PROTOCOLS:
         raise EngineRefusalError(head.status, _complaint(http1.body(connection.stream, head)))
-    connection.socket.sendall(stdin)
+    connection.way.sendall(stdin)
     with contextlib.suppress(OSError):
-        connection.socket.shutdown(socket.SHUT_WR)
+        connection.way.shutdown(socket.SHUT_WR)
     return _frames(connection.stream.read())
 
 

@@ -64,18 +64,18 @@ class Asked(NamedTuple):
 
 
 def begin(
-    part: dict[str, Any], masker: Masker, passwords: Mapping[str, str], compose_then: Mapping[str, Any]
+    part: dict[str, Any], masker: Masker, passwords: Mapping[str, str], known_plugin: Mapping[str, Any]
 ) -> Callable[[], dict[str, Any]]:
     """Ask the engine; what takes long, other programs and the servers in containers, goes on after this.
 
     What comes back waits for it and gives ``docker``, ``containers``, ``volumes``, ``networks``, ``images``,
     ``image_env`` and ``running`` of the answer. ``masker`` has learned the containers' secrets by then, so
     that what is read meanwhile is masked with them. ``passwords`` are those that the host keeps, by server;
-    ``compose_then`` is the ``compose_plugin`` of an earlier answer.
+    ``known_plugin`` is the ``compose_plugin`` of an earlier answer.
     """
     asked = Asked.of(part)
     # Perhaps a process: on some hosts it takes longer than all questions to the engine.
-    compose = started({"compose": lambda: compose_plugin(compose_then)})
+    compose = started({"compose": lambda: compose_plugin(known_plugin)})
     try:
         engine = Engine.found()
         quick = _quick(engine, asked)
@@ -168,16 +168,16 @@ def _gateway(networks: list[dict[str, Any]]) -> str | None:
     return None
 
 
-def compose_plugin(then: Mapping[str, Any]) -> dict[str, Any]:
+def compose_plugin(known: Mapping[str, Any]) -> dict[str, Any]:
     """The ``version`` of Docker Compose, None if there is none, and the plugin's ``path`` and ``stamp``.
 
-    The same file as ``then`` is of the same version and is not started. Asking the plugin itself for its
+    The same file as ``known`` is of the same version and is not started. Asking the plugin itself for its
     metadata takes a seventh of the time of ``docker compose version``, but still as long as this Python.
     """
     for path in _plugins():
         stamp = _stamp(path)
-        if stamp and (then.get("path"), then.get("stamp")) == (path, stamp):
-            return {"path": path, "stamp": stamp, "version": _clean(then.get("version"))}
+        if stamp and (known.get("path"), known.get("stamp")) == (path, stamp):
+            return {"path": path, "stamp": stamp, "version": _clean(known.get("version"))}
         said = _output([path, "docker-cli-plugin-metadata"])
         if said:
             return {"path": path, "stamp": stamp, "version": _version_in(said)}

@@ -6,11 +6,13 @@ the engine. The format: https://www.rfc-editor.org/rfc/rfc9112.
 
 from __future__ import annotations
 
+import re
 from typing import IO, Mapping, NamedTuple
 
 SWITCHING_PROTOCOLS = 101
 
 _LONGEST_LINE, _MOST_LINES = 1 << 16, 200
+_LENGTH, _SIZE = re.compile(r"\d{1,12}"), re.compile(r"[0-9A-Fa-f]{1,10}")
 
 
 class BrokenAnswerError(ValueError):
@@ -51,10 +53,10 @@ def body(stream: IO[bytes], found: Head) -> bytes:
     """Reads what follows the beginning ``found``, whole: in pieces, of a length, or up to the end."""
     if found.status in (204, 304):
         return b""
-    if found.fields.get("transfer-encoding", "").lower() == "chunked":
+    if found.fields.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked":
         return b"".join(iter(lambda: _piece(stream), b""))
     length = found.fields.get("content-length")
-    return stream.read() if length is None else _exactly(stream, _number(length, 10))
+    return stream.read() if length is None else _exactly(stream, _number(length, _LENGTH, 10))
 
 
 def _fields(stream: IO[bytes]) -> dict[str, str]:
@@ -77,23 +79,20 @@ def _line(stream: IO[bytes]) -> str:
 
 def _piece(stream: IO[bytes]) -> bytes:
     """The next piece; the last one is empty, and what may follow it says nothing here."""
-    size = _number(_line(stream).partition(";")[0], 16)
+    size = _number(_line(stream).partition(";")[0], _SIZE, 16)
     if not size:
         _fields(stream)
         return b""
     data = _exactly(stream, size)
-    _line(stream)
+    if _line(stream):
+        raise BrokenAnswerError("a piece that is longer than it says")
     return data
 
 
-def _number(text: str, base: int) -> int:
-    try:
-        number = int(text.strip(), base)
-    except ValueError:
-        number = -1
-    if number < 0:
+def _number(text: str, form: re.Pattern[str], base: int) -> int:
+    if form.fullmatch(text.strip()) is None:
         raise BrokenAnswerError("an answer of no length")
-    return number
+    return int(text, base)
 
 
 def _exactly(stream: IO[bytes], size: int) -> bytes:

@@ -82,10 +82,11 @@ def _redis_answer(
 ) -> dict[str, Any]:
     found = _redis_values(engine, inspected, [*names, _REQUIRED], password)
     required = found.pop(_REQUIRED)
+    known = bool(password) and required is not None
     return {
         "container": inspected["Id"],
         "parameters": found,
-        "has_password": required == password if password else None,
+        "has_password": required == password if known else None,
     }
 
 
@@ -135,7 +136,7 @@ class WrongPasswordError(RefusedError):
 def _redis(engine: Engine, inspected: Mapping[str, Any], commands: list[str], password: str) -> str:
     argv = ["sh", "-c", _REDIS, "sh", _configuration(inspected)]
     stdin = "\n".join([password or _on_command_line(inspected), *commands, ""]).encode()
-    said = _checked(engine.running(inspected["Id"], argv, stdin, EXEC_SECONDS), "redis")
+    said = _checked(engine.running(inspected["Id"], argv, stdin, EXEC_SECONDS), "redis", quiet=True)
     for line in said.splitlines():
         refused = re.match(r"(?:\(error\) )?(ERR|NOAUTH|WRONGPASS|NOPERM|LOADING|MISCONF|OOM)\b", line)
         if refused is not None:
@@ -264,13 +265,17 @@ def _escaped(value: str) -> str:
     return "E'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
 
 
-def _checked(done: Exec, what: str) -> str:
-    said = done.err.strip() or done.out.strip()
-    if done.code == 0 and (done.out.strip() or not said):
+def _checked(done: Exec, what: str, *, quiet: bool = False) -> str:
+    """What a client printed. ``quiet``: one that ends with 0, a word on stderr and no other has failed, too.
+
+    What it printed is not told with an error: it may hold a password.
+    """
+    said = done.err.strip()
+    if done.code == 0 and not (quiet and said and not done.out.strip()):
         return done.out
-    if done.code in (126, 127) or "executable file not found" in said:
-        raise RefusedError(f"the container has no client of {what} in it: {said[:200]}")
-    raise RefusedError(f"{what} does not answer: {said[:300]}")
+    if done.code in (126, 127) or "executable file not found" in done.out + said:
+        raise RefusedError(f"the container has no client of {what} in it: {(said or done.out.strip())[:200]}")
+    raise RefusedError(f"{what} does not answer: {said[:300] or f'its client ended with {done.code}'}")
 
 
 def _name(inspected: Mapping[str, Any]) -> str:

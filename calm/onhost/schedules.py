@@ -22,7 +22,7 @@ CRON_EDGES = (b"# calm: begin. What is edited down to its end is undone by the n
 TASK_FOLDER = "\\calm\\"
 
 _SYSTEM_UNITS = "/etc/systemd/system"
-_LINGERING = "/var/lib/systemd/linger"
+_LOGIND, _LINGERING = "/run/systemd/users", "/var/lib/systemd/linger"
 _WAIT_SECONDS = 20
 _SHOWN = (
     "Id,LoadState,UnitFileState,ActiveState,SubState,Result,ExecMainStatus,DropInPaths,NeedDaemonReload,"
@@ -93,7 +93,7 @@ def _facts() -> dict[str, Any]:
         "user": os.environ.get("LOGNAME") or os.environ.get("USER"),
         "wsl": wsl,
         "systemd": booted and on_path("systemctl") is not None,
-        "user_manager": booted and _answers(),
+        "user_manager": booted and user_manager_listens(),
         "linger": _lingers() if booted else None,
         "crontab": on_path("crontab"),
         "cron_running": _cron_runs(),
@@ -132,26 +132,34 @@ def _windows_user() -> str | None:
     return shown.strip() or None if shown else None
 
 
-def _answers() -> bool:
+def user_manager_listens() -> bool:
     """Whether this user's systemd takes calls, at the socket where ``systemctl --user`` finds it."""
     runtime = environment().get("XDG_RUNTIME_DIR")
-    if not runtime:
+    if not runtime or on_path("systemctl") is None:
         return False
-    with socket.socket(socket.AF_UNIX) as private:
-        private.settimeout(_WAIT_SECONDS)
-        return private.connect_ex(os.path.join(runtime, "systemd", "private")) == 0
+    try:
+        with socket.socket(socket.AF_UNIX) as private:
+            private.settimeout(_WAIT_SECONDS)
+            private.connect(os.path.join(runtime, "systemd", "private"))
+    except OSError:
+        return False
+    return True
 
 
 def _lingers() -> bool | None:
-    """Whether this user's systemd outlives a logout: logind keeps a file for each that does (systemd 252)."""
+    """Whether this user's systemd outlives a logout; None where no logind says so.
+
+    It keeps a file for each user of whom that holds (systemd 252, ``login/logind-user.c``).
+    """
     import pwd
 
-    if on_path("loginctl") is None:
+    if on_path("loginctl") is None or not os.path.isdir(_LOGIND):
         return None
     try:
-        return os.path.exists(os.path.join(_LINGERING, pwd.getpwuid(os.getuid()).pw_name))
+        name = pwd.getpwuid(os.getuid()).pw_name.replace("\\", "\\\\")
     except KeyError:
         return None
+    return os.path.exists(os.path.join(_LINGERING, name)) if name.isascii() else None
 
 
 def _cron_runs() -> bool | None:

@@ -12,7 +12,7 @@ ITERATIONS = 4096
 """As postgres itself has them."""
 
 
-_KEPT = re.compile(r"SCRAM-SHA-256\$(\d{1,7}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):[A-Za-z0-9+/=]+")
+_KEPT = re.compile(r"SCRAM-SHA-256\$([1-9]\d{0,5}):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):[A-Za-z0-9+/=]+")
 
 
 class Keys(NamedTuple):
@@ -44,13 +44,13 @@ def is_of(kept: str | None, user: str, password: str) -> bool | None:
     ``kept`` is ``pg_authid.rolpassword``: empty for no password, ``md5`` and a hash, or what SCRAM needs.
     https://www.postgresql.org/docs/current/catalog-pg-authid.html
     """
-    if not kept or not password.isascii():
+    if not kept:
         return False if kept == "" else None
     if kept.startswith("md5"):
         told = hashlib.md5((password + user).encode(), usedforsecurity=False).hexdigest()
-        return hmac.compare_digest(kept[3:], told)
+        return hmac.compare_digest(kept[3:].encode(), told.encode())
     parts = _KEPT.fullmatch(kept)
-    if parts is None:
+    if parts is None or not password.isascii():
         return None
     try:
         salt, expected = base64.b64decode(parts[2]), base64.b64decode(parts[3])

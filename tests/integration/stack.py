@@ -182,6 +182,12 @@ class Stack:
         found = json.loads(self.docker("inspect", *rows))
         return {row["Name"].lstrip("/"): (row["Id"], row["State"]["StartedAt"]) for row in found}
 
+    def sick(self) -> str:
+        """The containers of the project that do not say that they are well."""
+        label = f"label=com.docker.compose.project={self.project}"
+        rows = self.docker("ps", "-a", "--filter", label, "--format", "{{.Names}} {{.Status}}").splitlines()
+        return "\n".join(row for row in rows if "(healthy)" not in row)
+
     def files(self) -> dict[str, str]:
         """Every file of this host with its mode, and a hash of its bytes or the target of a link."""
         return {

@@ -13,6 +13,7 @@ import yaml
 
 from tests.integration.conftest import Build
 from tests.integration.stack import Stack
+from tests.lab.engine import wait_until
 from tests.lab.ports import free_ports
 
 pytestmark = pytest.mark.engine
@@ -128,6 +129,19 @@ def orphan(stack: Stack) -> None:
 
 def app_yaml(stack: Stack) -> None:
     edit(stack.root / "app.yaml", "request_timeout: 30", "request_timeout: 300")
+
+
+def other_secret(name: str) -> Callable[[Stack], None]:
+    """Another file in its place, as an editor leaves it: the containers still hold the old one."""
+
+    def inject(stack: Stack) -> None:
+        path = stack.root / "secrets" / name
+        new = path.with_name("new")
+        new.write_text("by-hand-in-the-file-4Tq8")
+        new.chmod(0o444)
+        new.replace(path)
+
+    return inject
 
 
 CASES = (
@@ -285,6 +299,18 @@ CASES = (
         field="running.password",
     ),
     Case(
+        name="postgres password in its file",
+        inject=other_secret("postgres_password"),
+        resource="service:postgres",
+        field="running.password",
+    ),
+    Case(
+        name="redis password in its file",
+        inject=other_secret("redis_password"),
+        resource="service:redis",
+        field="running.password",
+    ),
+    Case(
         name="redis with another password",
         inject=lambda stack: stack.redis("CONFIG", "SET", "requirepass", "by-hand-4Tq8") and None,
         resource="service:redis",
@@ -325,6 +351,7 @@ def test_drift_is_named_and_mended_alone(stack: Stack, case: Case) -> None:
             assert after[name][0] == identity, f"{name} is another container now"
     again = stack.plan()
     assert again.code == 0, again.said
+    wait_until(lambda: not stack.sick(), "not all services are well", 30)
 
 
 @pytest.mark.full

@@ -245,11 +245,19 @@ def test_a_password_is_given_where_postgres_asks_for_none(servers: Servers) -> N
         servers.sql(f"ALTER ROLE {USER} PASSWORD NULL")
         assert servers.probe()["running"]["postgres"]["has_password"] is False
         assert statuses(servers.effect(give, give)) == ["done", "unchanged"]
+        # It warns of this at every login, as after a change of its image.
+        servers.sql(f"UPDATE pg_database SET datcollversion = '0' WHERE datname = '{DATABASE}'")
+        argv = ["exec", servers.postgres, "psql", "-U", USER, "-d", DATABASE, "-c", "SELECT 1"]
+        assert "WARNING" in servers.engine.docker(*argv).stderr
+        servers.sql(f"ALTER ROLE {USER} PASSWORD NULL")
+        assert statuses(servers.effect(give, give)) == ["done", "unchanged"]
+        assert servers.probe()["running"]["postgres"]["has_password"] is True
     finally:
         (servers.root.parent / "hba").write_text(kept)
         servers.engine.docker("cp", str(servers.root.parent / "hba"), f"{servers.postgres}:{hba}")
         servers.sql("SELECT pg_reload_conf()")
         servers.sql("DROP ROLE IF EXISTS guest")
+        servers.sql("UPDATE pg_database SET datcollversion = NULL")
 
 
 def test_redis_is_told_what_differs_alone(servers: Servers) -> None:

@@ -470,6 +470,65 @@ def test_a_password_that_redis_refuses_takes_a_new_container() -> None:
     assert resource.action is Action.RECREATE
 
 
+@pytest.mark.parametrize(
+    ("service", "does", "again"),
+    [
+        (
+            "postgres",
+            ["postgres_password", "prove_login", "container restart", "wait_healthy"],
+            ["agent-system-api"],
+        ),
+        (
+            "redis",
+            [
+                "secret",
+                "container restart",
+                "wait_healthy",
+                "container restart",
+                "wait_healthy",
+                "prove_login",
+            ],
+            ["agent-system-redis", "agent-system-api"],
+        ),
+    ],
+)
+def test_a_server_gets_the_kept_password_and_its_users_are_started_again(
+    service: str, does: list[str], again: list[str]
+) -> None:
+    context = changed(CONVERGED)
+    context.state["running"][service]["has_password"] = False
+    (resource,) = resources(context).values()
+    (change,) = resource.changes
+    assert (resource.id, resource.action, resource.origin) == (
+        f"service:{service}", Action.UPDATE, Origin.HOST,
+    )  # fmt: skip
+    assert (change.path, change.sensitive, change.before, change.after) == (
+        "running.password", True, None, None,
+    )  # fmt: skip
+    assert done(resource) == ["wait_healthy", *does]
+    restarts = [effect for effect in resource.effects if effect.get("action") == "restart"]
+    assert [effect["name"] for effect in restarts] == again
+    assert resource.note == f"restarts {', '.join(again)}"
+
+
+@pytest.mark.parametrize("known", [True, None])
+def test_a_password_that_is_right_or_cannot_be_told_is_no_drift(known: bool | None) -> None:
+    context = changed(CONVERGED)
+    for service in ("redis", "postgres"):
+        context.state["running"][service]["has_password"] = known
+    assert resources(context) == {}
+
+
+def test_a_new_container_of_a_server_asks_for_the_kept_password_anyway() -> None:
+    before = converged(settings(redis={"persistence": "aof"}))
+    context = changed(before, settings=settings(redis={"persistence": "rdb"}))
+    context.state["running"]["redis"]["has_password"] = False
+    resource = resources(context)["service:redis"]
+    assert resource.action is Action.RECREATE
+    assert "running.password" not in [change.path for change in resource.changes]
+    assert done(resource)[-1] == "prove_login"
+
+
 def test_a_given_secret_reaches_its_consumers() -> None:
     context = changed(CONVERGED, secrets={"jwt_secret": "another-value-of-the-key"})
     found = resources(context)

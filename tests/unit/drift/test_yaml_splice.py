@@ -117,6 +117,15 @@ def test_what_cannot_be_changed_safely_is_refused_with_a_way_out(text: str, says
     assert refused.value.hint
 
 
+@pytest.mark.parametrize("key", ["<<", "!!merge k"])
+def test_a_text_is_read_the_same_however_often(key: str) -> None:
+    """Making the values of a ``<<`` changes the nodes, which must not be those of the next reading."""
+    text = f"base: &b\n  a: 1\nllm:\n  {key}: *b\n  c: 3\n"
+    expected = f"base: &b\n  a: 1\nllm:\n  {key}: *b\n  c: 3\n  d: 4\n"
+    assert [merge(text, {"llm": {"a": 1, "d": 4}}) for _ in range(3)] == [expected] * 3
+    assert [section(text, "llm") for _ in range(2)] == [{"a": 1, "c": 3}] * 2
+
+
 def test_a_list_with_an_alias_is_refused() -> None:
     with pytest.raises(MergeError, match="alias"):
         merge("d: &d gemini\nllm:\n  fallbacks:\n    - *d\n", OURS)

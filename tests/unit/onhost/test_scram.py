@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 
 from calm.onhost import scram
@@ -20,6 +22,12 @@ def test_a_password_is_known_by_what_scram_needs(kept: str) -> None:
     assert scram.is_of(kept, "user", "pencils") is False
 
 
+def test_a_password_is_known_by_an_old_hash() -> None:
+    kept = "md5" + hashlib.md5(b"penci\xc3\xa9user").hexdigest()
+    assert scram.is_of(kept, "user", "penci\u00e9") is True
+    assert scram.is_of(kept, "other", "penci\u00e9") is False
+
+
 @pytest.mark.parametrize(
     ("kept", "password", "known"),
     [
@@ -27,9 +35,13 @@ def test_a_password_is_known_by_what_scram_needs(kept: str) -> None:
         (None, "pencil", None),
         (SCRAM, "pencil\u00e9", None),
         ("SCRAM-SHA-256$4096:W$W:W", "pencil", None),
+        (SCRAM.replace("$4096", "$0"), "pencil", None),
+        (SCRAM.replace("$4096", "$9999999"), "pencil", None),
+        ("md5\u00e9", "pencil", False),
         ("SCRAM-SHA-512$4096:W22Z$W22Z:W22Z", "pencil", None),
     ],
-    ids=["no password", "unreadable", "beyond ASCII", "broken", "of another kind"],
-)
+    ids=["no password", "unreadable", "beyond ASCII", "broken", "no rounds", "endless", "no hash",
+         "of another kind"],
+)  # fmt: skip
 def test_what_cannot_be_told_is_not_guessed(kept: str | None, password: str, known: bool | None) -> None:
     assert scram.is_of(kept, "user", password) is known
