@@ -67,14 +67,15 @@ def test_what_is_measured_while_the_owner_ends_still_comes() -> None:
 
 
 def test_no_worker_outlives_its_owner() -> None:
-    before = threading.active_count()
+    workers: set[threading.Thread] = set()
 
-    together({name: lambda: None for name in "abc"}, timeout=5)
+    together({name: lambda: workers.add(threading.current_thread()) for name in "abc"}, timeout=5)
 
     deadline = time.monotonic() + 5
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+    assert workers
+    assert [worker for worker in workers if worker.is_alive()] == []
 
 
 def test_nothing_to_measure_takes_no_time() -> None:
