@@ -135,7 +135,7 @@ def _changed(
     A rotation is in the stamp of each consumer (``stamped``), which is recreated for it; else those that run
     are restarted, since a container sees the file that lay there when it started.
     """
-    using = () if stamped else consumers(context, name)
+    using = () if stamped else _consumers(context, name)
     effects = ({"do": "secret", "name": name, **value}, *_told(context, name), *restarted(using))
     note = f"restarts {', '.join(using)}" if using else None
     return _resource(name, action=action, **_value(origin), effects=effects, note=note)
@@ -150,7 +150,7 @@ _CONSUMERS = {"redis_password": ("redis", "agent-api")}
 _OTHERS_CONSUMER = ("agent-api",)
 
 
-def consumers(context: Context, name: str) -> tuple[str, ...]:
+def _consumers(context: Context, name: str) -> tuple[str, ...]:
     """The running containers of ours that read this secret."""
     services = _CONSUMERS.get(name, _OTHERS_CONSUMER)
     found = (old_stack.container(context, service) for service in services)

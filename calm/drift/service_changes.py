@@ -21,6 +21,9 @@ RUNNING = "running."
 PASSWORD = f"{RUNNING}password"
 """The one that a server asks for: it is not the one that this host keeps."""
 
+RENEWED = f"{RUNNING}secrets"
+"""Those that a container got when it started: it is started again once a server has another password."""
+
 GRAIN = 65536
 """Bytes; a cgroup holds whole pages, of 64 KiB at most."""
 
@@ -125,6 +128,22 @@ def running(side: Side, *, stays: bool = False) -> tuple[Change, ...]:
 def _password(side: Side) -> Iterator[Change]:
     if _running(side).get("has_password") is False:
         yield Change(path=PASSWORD, before=None, after=None, sensitive=True, origin=_host_or_new(side))
+
+
+def renewed(side: Side) -> tuple[Change, ...]:
+    """Whether the container uses a password that its server is about to be given."""
+    found = side.context.state.get("running") or {}
+    servers = [
+        name
+        for name in ("postgres", "redis")
+        if name != side.service.name
+        and f"{name}_password" in side.service.secrets
+        and (found.get(name) or {}).get("has_password") is False
+    ]
+    if not servers or side.container["state"] not in _WELL:
+        return ()
+    after = f"read again, since {' and '.join(servers)} will ask for the kept password"
+    return (Change(path=RENEWED, before="as it started", after=after, origin=_host_or_new(side)),)
 
 
 def _limits(side: Side) -> Iterator[Change]:

@@ -9,7 +9,7 @@ from calm.desired.paths import COMPOSE_FILE, absolute, in_compose_directory
 from calm.drift import secrets
 from calm.drift.model import Change, Context, Effect
 from calm.drift.running_values import wanted
-from calm.drift.service_changes import PASSWORD, RUNNING, Side
+from calm.drift.service_changes import PASSWORD, RENEWED, RUNNING, Side
 from calm.drift.service_fields import Fields
 
 
@@ -23,9 +23,10 @@ def update(side: Side, changes: Iterable[Change]) -> Iterator[Effect]:
         yield _container(container, "update", **limits)
     if container["state"] in ("exited", "created"):
         yield _container(container, "start")
-    running = tuple(
-        sorted(path.removeprefix(RUNNING) for path in paths - {PASSWORD} if path.startswith(RUNNING))
-    )
+    if RENEWED in paths:
+        yield _container(container, "restart")
+    apart = {PASSWORD, RENEWED}
+    running = tuple(sorted(path.removeprefix(RUNNING) for path in paths - apart if path.startswith(RUNNING)))
     yield awaited(container["name"], side.service.deadline)
     yield from _running(side.context, side.service.name, container["name"], running)
     if PASSWORD in paths:
@@ -33,24 +34,16 @@ def update(side: Side, changes: Iterable[Change]) -> Iterator[Effect]:
 
 
 def _given_password(side: Side) -> Iterator[Effect]:
-    """The server gets the password of this host's file, and whoever uses it is started again.
+    """The server gets the password of this host's file.
 
-    It may be the file that has changed: a container sees the one that lay there when it started. redis, too,
-    which reads what it asks for from a file of its own.
+    It may be the file that has changed: redis reads one of its own, and like its health check sees that which
+    lay there when it started.
     """
-    name = side.service.name
+    name, container = side.service.name, side.container["name"]
     if name == "redis":
         yield {"do": "secret", "name": "redis_password", "length": secrets.LENGTH}
-    elif name == "postgres":
-        yield from proven(side.context, name, side.container["name"])
-    yield from secrets.restarted(given_anew(side))
-    if name == "redis":
-        yield from proven(side.context, name, side.container["name"])
-
-
-def given_anew(side: Side) -> tuple[str, ...]:
-    """The containers that are started again for a server's password."""
-    return secrets.consumers(side.context, f"{side.service.name}_password")
+        yield from secrets.restarted((container,))
+    yield from proven(side.context, name, container)
 
 
 def remake(side: Side, changes: Iterable[Change], *, project: str, in_the_way: bool) -> Iterator[Effect]:

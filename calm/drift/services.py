@@ -225,6 +225,7 @@ def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Re
         fixed += counted  # one that Compose left behind half way
     in_place = (*service_changes.state(side), *service_changes.live(side), *counted)
     in_place += service_changes.running(side, stays=bool(fixed))
+    in_place += () if fixed else service_changes.renewed(side)
     changes = tuple({change.path: change for change in (*fixed, *in_place)}.values())
     if not changes:
         return resource
@@ -243,16 +244,8 @@ def _changed(stack: _Stack, side: Side, found: _Found, resource: Resource) -> Re
         origin=joint_origin(tuple(change.origin for change in changes if change.origin)),
         changes=changes,
         effects=carried,
-        note=moved_note(changes) or _restart_note(side, changes),
+        note=moved_note(changes),
     )
-
-
-def _restart_note(side: Side, changes: tuple[Change, ...]) -> str | None:
-    """What is started again for a password that a server is given."""
-    if not any(change.path == service_changes.PASSWORD for change in changes):
-        return None
-    again = service_effects.given_anew(side)
-    return f"restarts {', '.join(again)}" if again else None
 
 
 def _count(side: Side, found: _Found) -> tuple[Change, ...]:

@@ -144,6 +144,12 @@ def other_secret(name: str) -> Callable[[Stack], None]:
     return inject
 
 
+def both_passwords(stack: Stack) -> None:
+    """Who uses them gets well only once both servers have theirs again."""
+    stack.sql("ALTER ROLE agent_user PASSWORD 'by-hand-4Tq8'")
+    stack.redis("CONFIG", "SET", "requirepass", "")
+
+
 CASES = (
     Case(
         name="line edited",
@@ -309,6 +315,12 @@ CASES = (
         inject=other_secret("redis_password"),
         resource="service:redis",
         field="running.password",
+    ),
+    Case(
+        name="both passwords",
+        inject=both_passwords,
+        resource="service:agent-api",
+        field="running.secrets",
     ),
     Case(
         name="redis with another password",

@@ -471,44 +471,36 @@ def test_a_password_that_redis_refuses_takes_a_new_container() -> None:
 
 
 @pytest.mark.parametrize(
-    ("service", "does", "again"),
+    ("service", "does"),
     [
-        (
-            "postgres",
-            ["postgres_password", "prove_login", "container restart", "wait_healthy"],
-            ["agent-system-api"],
-        ),
-        (
-            "redis",
-            [
-                "secret",
-                "container restart",
-                "wait_healthy",
-                "container restart",
-                "wait_healthy",
-                "prove_login",
-            ],
-            ["agent-system-redis", "agent-system-api"],
-        ),
+        ("postgres", ["postgres_password", "prove_login"]),
+        ("redis", ["secret", "container restart", "wait_healthy", "prove_login"]),
     ],
 )
-def test_a_server_gets_the_kept_password_and_its_users_are_started_again(
-    service: str, does: list[str], again: list[str]
-) -> None:
+def test_a_server_gets_the_kept_password(service: str, does: list[str]) -> None:
     context = changed(CONVERGED)
     context.state["running"][service]["has_password"] = False
-    (resource,) = resources(context).values()
+    found = resources(context)
+    assert set(found) == {f"service:{service}", "service:agent-api"}
+    resource = found[f"service:{service}"]
     (change,) = resource.changes
-    assert (resource.id, resource.action, resource.origin) == (
-        f"service:{service}", Action.UPDATE, Origin.HOST,
-    )  # fmt: skip
-    assert (change.path, change.sensitive, change.before, change.after) == (
-        "running.password", True, None, None,
-    )  # fmt: skip
+    assert (resource.action, resource.origin) == (Action.UPDATE, Origin.HOST)
+    assert (change.path, change.sensitive) == ("running.password", True)
+    assert (change.before, change.after) == (None, None)
     assert done(resource) == ["wait_healthy", *does]
-    restarts = [effect for effect in resource.effects if effect.get("action") == "restart"]
-    assert [effect["name"] for effect in restarts] == again
-    assert resource.note == f"restarts {', '.join(again)}"
+
+
+@pytest.mark.parametrize("servers", [["postgres"], ["redis"], ["postgres", "redis"]])
+def test_who_uses_a_password_is_started_again_once_all_servers_have_theirs(servers: list[str]) -> None:
+    context = changed(CONVERGED)
+    for service in servers:
+        context.state["running"][service]["has_password"] = False
+    found = resources(context)
+    api = found["service:agent-api"]
+    assert list(found) == [*(f"service:{service}" for service in servers), "service:agent-api"]
+    assert {f"service:{service}" for service in servers} <= set(api.needs)
+    assert [change.path for change in api.changes] == ["running.secrets"]
+    assert done(api) == ["container restart", "wait_healthy"]
 
 
 @pytest.mark.parametrize("known", [True, None])
