@@ -180,9 +180,10 @@ def _of_proc(proc: str, extra: list[str]) -> Iterator[Process]:
             try:
                 executable = os.readlink(f"{proc}/{name}/exe").replace(" (deleted)", "")
                 if _is_lmstudio(executable, extra):
-                    yield Process(
-                        int(name), _parent(f"{proc}/{name}"), executable, _arguments(f"{proc}/{name}")
-                    )
+                    arguments = _arguments(f"{proc}/{name}")
+                    # One that is ending has given them back by now, and a helper would look like a root.
+                    if arguments.strip():
+                        yield Process(int(name), _parent(f"{proc}/{name}"), executable, arguments)
             except OSError:
                 continue  # it ended, or is another user's
 

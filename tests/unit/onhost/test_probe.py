@@ -249,6 +249,20 @@ def test_the_limit_that_the_kernel_enforces(tmp_path: Path) -> None:
     assert limits == [None, 536870912, 0, None]
 
 
+def test_a_helper_that_is_ending_is_no_lm_studio_of_its_own(tmp_path: Path) -> None:
+    """Its arguments are gone before it is, and those alone tell that it is a helper."""
+    program = "/opt/LM Studio/lm-studio"
+    for pid, arguments in {"10": f"{program}\0", "11": f"{program}\0--type=gpu\0", "12": ""}.items():
+        write(tmp_path / pid / "cmdline", arguments)
+        write(tmp_path / pid / "stat", f"{pid} (lm-studio) S 1 0 0\n")
+        (tmp_path / pid / "exe").symlink_to(program)
+    (tmp_path / "self").mkdir()
+    found = lmstudio.processes([], proc=str(tmp_path))
+    assert found is not None
+    assert sorted(one.pid for one in found) == [10, 11]
+    assert [one.pid for one in lmstudio.roots(found, [])] == [10]
+
+
 def test_the_key_of_the_run_decides_what_digests_look_like(tmp_path: Path) -> None:
     write(tmp_path / "app.yaml", "api_key: k3y-one\n")
     documents = {"x": {"path": "app.yaml"}}
