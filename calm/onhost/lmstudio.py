@@ -180,16 +180,17 @@ def _of_proc(proc: str, extra: list[str]) -> Iterator[Process]:
             try:
                 executable = os.readlink(f"{proc}/{name}/exe").replace(" (deleted)", "")
                 if _is_lmstudio(executable, extra):
-                    arguments = _arguments(f"{proc}/{name}")
-                    # One that is ending has given them back by now, and a helper would look like a root.
-                    if arguments.strip():
-                        yield Process(int(name), _parent(f"{proc}/{name}"), executable, arguments)
+                    arguments, parent = _arguments(f"{proc}/{name}"), _parent(f"{proc}/{name}")
+                    # One that is ending has given back its arguments, and a helper would look like a root.
+                    if arguments.strip() and parent is not None:
+                        yield Process(int(name), parent, executable, arguments)
             except OSError:
                 continue  # it ended, or is another user's
 
 
-def _parent(folder: str) -> int:
-    return int(_text(f"{folder}/stat").rpartition(")")[2].split()[1])
+def _parent(folder: str) -> int | None:
+    fields = _text(f"{folder}/stat").rpartition(")")[2].split()
+    return int(fields[1]) if fields else None
 
 
 def _arguments(folder: str) -> str:

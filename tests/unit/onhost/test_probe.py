@@ -256,6 +256,8 @@ def test_a_helper_that_is_ending_is_no_lm_studio_of_its_own(tmp_path: Path) -> N
         write(tmp_path / pid / "cmdline", arguments)
         write(tmp_path / pid / "stat", f"{pid} (lm-studio) S 1 0 0\n")
         (tmp_path / pid / "exe").symlink_to(program)
+    write(tmp_path / "13" / "cmdline", f"{program}\0")  # ended between two looks: there is no stat any more
+    (tmp_path / "13" / "exe").symlink_to(program)
     (tmp_path / "self").mkdir()
     found = lmstudio.processes([], proc=str(tmp_path))
     assert found is not None
