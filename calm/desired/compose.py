@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from calm.desired.host import Host
 from calm.desired.old_stack import NETWORK, OUR_LABEL
 from calm.desired.stack import REDIS_AUTH, Stack, llm_url, relay_script, stack
-from calm.desired.templates import render
+from calm.desired.templates import parsed, render
 from calm.settings.sizing import postgres_parameters, redis_maxmemory
 
 if TYPE_CHECKING:
@@ -121,9 +121,7 @@ def _stamped(
 
     None where that would not do: a key such as ``ON``, which is no text to YAML 1.1.
     """
-    import yaml
-
-    services = yaml.load(rendered, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))["services"]
+    services = parsed(rendered)["services"]
     head, networks, tail = rendered.partition("\nnetworks:\n")
     labels = _PROJECT_LABEL.findall(head)
     if len(labels) != len(services) or not _texts(services):

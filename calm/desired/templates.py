@@ -52,6 +52,13 @@ def render(name: str, **values: Any) -> str:
         raise TemplateError(name, f"{type(error).__name__}: {error}", line=_line(error, name)) from error
 
 
+def parsed(rendered: str) -> Any:
+    """What a rendered YAML text means. By libyaml, ten times as fast, where PyYAML was built with it."""
+    import yaml
+
+    return yaml.load(rendered, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 def _line(error: Exception, name: str) -> int | None:
     """The last line of the template that the error came through."""
     lines = [getattr(error, "lineno", None)]

@@ -41,10 +41,8 @@ def _merged(context: Context, entry: Mapping[str, Json], present: Mapping[str, J
     document = foreign.Foreign(
         id=ID, entry=entry, present={SECTION: present}, declared=declared, merger=yaml_splice.merge
     )
-    kept = declared if present else None
-    return Piece(
-        resources=(foreign.resource(context, document),), record=_record(context, entry, present, kept)
-    )
+    kept = declared if present else _values(context.settings, present, fresh=False)
+    return Piece(resources=(foreign.resource(context, document),), record=_record(entry, kept))
 
 
 def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
@@ -63,22 +61,18 @@ def _new(context: Context, entry: Mapping[str, Json]) -> Piece:
         effects=() if refusal else foreign.created(context, entry, text, mode=NEW_MODE),
         refused=refusal,
     )
-    return Piece(resources=(resource,), record=_record(context, entry, {}))
+    return Piece(resources=(resource,), record=_record(entry, _values(context.settings, {}, fresh=False)))
 
 
-def _record(
-    context: Context,
-    entry: Mapping[str, Json],
-    present: Mapping[str, Json],
-    declared: Mapping[str, Json] | None = None,
-) -> dict[str, Json]:
+def _record(entry: Mapping[str, Json], kept: Mapping[str, Json]) -> dict[str, Json]:
     """What is declared from now on; a provider that was put into a new file belongs to whoever edits it."""
-    kept = declared or _values(context.settings, present, fresh=False)
     return {ID: foreign.record_of(entry["path"], kept)}
 
 
 def _values(settings: Settings, present: Mapping[str, Json], *, fresh: bool) -> Mapping[str, Json]:
-    found: Mapping[str, Json] = yaml_text.load(_rendered(settings, present, fresh=fresh))
+    from calm.desired.templates import parsed
+
+    found: Mapping[str, Json] = parsed(_rendered(settings, present, fresh=fresh))
     return found
 
 

@@ -135,9 +135,9 @@ def _changed(
     A rotation is in the stamp of each consumer (``stamped``), which is recreated for it; else those that run
     are restarted, since a container sees the file that lay there when it started.
     """
-    using = () if stamped else _consumers(context, name)
-    effects = ({"do": "secret", "name": name, **value}, *_told(context, name), *restarted(using))
-    note = f"restarts {', '.join(using)}" if using else None
+    consumers = () if stamped else _consumers(context, name)
+    effects = ({"do": "secret", "name": name, **value}, *_told(context, name), *_restarted(consumers))
+    note = f"restarts {', '.join(consumers)}" if consumers else None
     return _resource(name, action=action, **_value(origin), effects=effects, note=note)
 
 
@@ -161,8 +161,7 @@ def _is_ours(container: Mapping[str, Json]) -> bool:
     return old_stack.OUR_LABEL in (container.get("labels") or {})
 
 
-def restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
-    """Each is started again and waited for: only then does it see a secret's new file."""
+def _restarted(containers: tuple[str, ...]) -> Iterator[Effect]:
     for container in containers:
         yield {"do": "container", "name": container, "action": "restart"}
         yield {"do": "wait_healthy", "container": container, "deadline_s": _HEALTHY_SECONDS}

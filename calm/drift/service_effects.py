@@ -42,7 +42,8 @@ def _given_password(side: Side) -> Iterator[Effect]:
     name, container = side.service.name, side.container["name"]
     if name == "redis":
         yield {"do": "secret", "name": "redis_password", "length": secrets.LENGTH}
-        yield from secrets.restarted((container,))
+        yield _container(side.container, "restart")
+        yield awaited(container, side.service.deadline)
     yield from proven(side.context, name, container)
 
 

@@ -25,15 +25,6 @@ class _Dumper(yaml.SafeDumper):
         super().increase_indent(flow, False)
 
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's, ten times as fast, where PyYAML was built with it."""
-
-
-def load(text: str) -> Json:
-    """The value that a text of ours holds. Raises yaml.YAMLError."""
-    return yaml.load(text, _LOADER)
-
-
 def flow(value: Json, style: str | None = None) -> str:
     """``value`` on one line; a string in the quotes ``style`` where these can hold it."""
     if isinstance(value, str) and style == '"':

@@ -41,9 +41,9 @@ _KEPT = "kept="
 _PASSWORD = r"""
 SELECT has_table_privilege('pg_authid', 'SELECT') AS may \gset
 \if :may
-SELECT '%s' || coalesce(rolpassword, '') FROM pg_authid WHERE rolname = {user};
+SELECT {mark} || coalesce(rolpassword, '') FROM pg_authid WHERE rolname = {user};
 \endif
-""" % (_KEPT,)
+"""
 _REQUIRED = "requirepass"
 
 _VALUES = """
@@ -241,7 +241,7 @@ def _psql_kept(
 
     That is None if this user may not read it.
     """
-    asked = _PASSWORD.format(user=literal(user)) + statements
+    asked = _PASSWORD.format(mark=literal(_KEPT), user=literal(user)) + statements
     done = _psql(engine, inspected, user, database, asked)
     kept, rest = None, done.out
     if rest.startswith(_KEPT):

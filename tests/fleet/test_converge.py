@@ -70,9 +70,7 @@ def test_wrong_settings_of_one_host_keep_calm_off_all(fleet: Fleet) -> None:
     """They are read while the connections come about; nothing is run on any host then, and none is locked."""
     host, kept = fleet.whole["gpu-1"], dict(fleet.data["gpu-3"])
     fleet.data["gpu-3"] = kept | {"calm": fleet.settings | {"rooot": "/x"}}
-    fleet.inventory.write_text(
-        f"hosts = {[(name, {'calm': fleet.settings} | data) for name, data in fleet.data.items()]!r}\n"
-    )
+    fleet.write()
     said: list[Any] = []
     try:
         assert counted(host, lambda: said.append(fleet.calm("plan"))) == 0

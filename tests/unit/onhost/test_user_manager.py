@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,15 @@ from calm.onhost.schedules import user_manager_listens
 
 
 @pytest.fixture
-def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A short path, as every socket wants one, wherever the folders of tests lie."""
     program = tmp_path / "bin" / "systemctl"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(program.parent))
-    return _folder(tmp_path / "run", monkeypatch)
+    with tempfile.TemporaryDirectory(prefix="calm-", dir="/tmp") as folder:
+        yield _folder(Path(folder, "run"), monkeypatch)
 
 
 def _folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

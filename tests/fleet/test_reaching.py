@@ -14,9 +14,11 @@ from calm.fleet.connection import CONNECT_SECONDS
 from tests.fleet.machines import Fleet, deaf
 from tests.lab import hosts
 
+pytestmark = pytest.mark.host
+
 
 @pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+def silent(tmp_path: Path) -> Iterator[Fleet]:
     with deaf() as port:
         made = Fleet(folder=tmp_path, key=hosts.key_pair(tmp_path / "keys"))
         for name in ("gone-1", "gone-2"):
@@ -26,19 +28,19 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 
 @pytest.mark.parametrize("command", [("plan",), ("apply", "--yes")], ids=" ".join)
 def test_wrong_settings_are_told_before_a_dead_host_is_given_up(
-    fleet: Fleet, command: tuple[str, ...]
+    silent: Fleet, command: tuple[str, ...]
 ) -> None:
-    fleet.write(rooot="/x")
+    silent.write(rooot="/x")
     began = time.monotonic()
-    result = fleet.calm(*command)
+    result = silent.calm(*command)
     assert time.monotonic() - began < CONNECT_SECONDS
     assert (result.code, result.out) == (4, ""), result.said
     assert "calm.rooot" in result.err
     assert "Traceback" not in result.err
 
 
-def test_an_interrupt_is_heard_while_hosts_are_waited_for(fleet: Fleet) -> None:
-    process = fleet.started("plan")
+def test_an_interrupt_is_heard_while_hosts_are_waited_for(silent: Fleet) -> None:
+    process = silent.started("plan")
     time.sleep(3)
     process.send_signal(signal.SIGINT)
     try:
